@@ -1,0 +1,52 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#ifndef _NIXERY_LAYERS_H_INCLUDED_
+#define _NIXERY_LAYERS_H_INCLUDED_
+
+
+#include "nixery_result.h"
+
+
+#define NIXERY_LAYERS_MIN  2     /* one of store paths, and the top one */
+#define NIXERY_LAYERS_MAX  125   /* overlayfs of older kernels mounts 128 */
+
+
+typedef struct {
+    const char     **paths;       /* sorted bytewise; of the result's nodes */
+    size_t           npaths;
+    uint64_t         nar_size;    /* bytes in all */
+} nixery_layer_t;
+
+
+typedef struct {
+    nixery_layer_t   *layers;     /* in the image's order, the top one left out */
+    size_t            nlayers;
+    const char      **paths;      /* what the layers' paths point into */
+} nixery_plan_t;
+
+
+/*
+ * Spreads a closure over at most max - 1 layers (the top layer is the max'th).
+ * A total order: the same nodes give the same plan whatever their order.
+ * The contents path itself is left out, the top layer holds what is in it.
+ * Errors: NIXERY_ERROR_SYSTEM.
+ */
+int nixery_plan_make(nixery_plan_t *plan, const nixery_result_t *result,
+    size_t max, nixery_error_t *err);
+void nixery_plan_free(nixery_plan_t *plan);
+
+/*
+ * Layer key: SHA-256 over what decides a layer's bytes: the format, the
+ * compression, and the store paths.  The top layer's has "top" and the contents
+ * path.  NIXERY_ERROR when memory ran out.
+ */
+int nixery_layer_key(const nixery_layer_t *layer,
+    char key[NIXERY_HEX_LEN + 1]);
+int nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1]);
+
+
+#endif /* _NIXERY_LAYERS_H_INCLUDED_ */

@@ -1,0 +1,58 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#ifndef _NIXERY_OCI_H_INCLUDED_
+#define _NIXERY_OCI_H_INCLUDED_
+
+
+#include "nixery_buf.h"
+#include "nixery_error.h"
+
+
+#define NIXERY_OCI_MANIFEST  "application/vnd.oci.image.manifest.v1+json"
+#define NIXERY_OCI_CONFIG    "application/vnd.oci.image.config.v1+json"
+#define NIXERY_OCI_LAYER     "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+typedef struct {
+    char          digest[NIXERY_HEX_LEN + 1];
+    char          diff_id[NIXERY_HEX_LEN + 1];
+    uint64_t      size;
+} nixery_oci_layer_t;
+
+
+typedef struct {
+    const char           *system;     /* Nix's, "x86_64-linux" */
+    const char           *title;      /* the image's canonical name */
+    const char           *contents;   /* path of the symlink tree: looked into
+                                         for bin/bash and the CA file */
+    nixery_oci_layer_t   *layers;     /* the lowest first */
+    size_t                nlayers;
+} nixery_oci_image_t;
+
+
+/*
+ * The image config (image-spec 1.1, "config.md") and the manifest
+ * ("manifest.md") as JSON without white space, in an order of keys that never
+ * changes.  The caller frees the buffers.
+ * Errors: NIXERY_ERROR_SYSTEM, and NIXERY_ERROR_RESULT for a system that has
+ * no OCI platform.
+ */
+int nixery_oci_config(const nixery_oci_image_t *image, nixery_buf_t *json,
+    nixery_error_t *err);
+int nixery_oci_manifest(const nixery_oci_image_t *image,
+    const char *config_digest, size_t config_size, nixery_buf_t *json,
+    nixery_error_t *err);
+
+/*
+ * The type to serve a manifest with: its mediaType, else what its shape says
+ * (an OCI manifest or index, Docker's schema 2).  *type is malloc'ed.
+ * NIXERY_DECLINED when the text is no manifest; NIXERY_ERROR: memory.
+ */
+int nixery_oci_media_type(const char *json, size_t len, char **type);
+
+
+#endif /* _NIXERY_OCI_H_INCLUDED_ */

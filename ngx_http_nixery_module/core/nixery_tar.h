@@ -1,0 +1,42 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#ifndef _NIXERY_TAR_H_INCLUDED_
+#define _NIXERY_TAR_H_INCLUDED_
+
+
+#include "nixery_error.h"
+
+
+/* Takes the next bytes of a tar stream; NIXERY_ERROR ends it, err set. */
+typedef int (*nixery_tar_sink_pt)(void *data, const void *bytes, size_t len,
+    nixery_error_t *err);
+
+
+/*
+ * What a layer's tar is made of.  Entries are sorted, mtime 1, uid and gid 0,
+ * without owner names; ustar, and pax (POSIX.1-2001) only where ustar can't.
+ */
+
+typedef struct {
+    const char          *root;       /* where "/nix/store" is: "" but in tests */
+    const char *const   *paths;      /* store paths, sorted; or NULL */
+    size_t               npaths;
+    const char          *contents;   /* top layer: the symlink tree; or NULL */
+    nixery_cancel_t     *cancel;
+} nixery_tar_t;
+
+
+/*
+ * Writes the whole tar stream to the sink, reading files in pieces of at most
+ * 1 MiB: memory does not depend on their size.
+ * Errors: NIXERY_ERROR_SYSTEM (a path can't be read), _CANCELED, the sink's.
+ */
+int nixery_tar_write(const nixery_tar_t *tar, nixery_tar_sink_pt sink,
+    void *data, nixery_error_t *err);
+
+
+#endif /* _NIXERY_TAR_H_INCLUDED_ */
