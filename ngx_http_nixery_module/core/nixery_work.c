@@ -1,0 +1,242 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "nixery_work.h"
+
+
+#define NIXERY_WORK_PREFIX  "nixery-work."
+#define NIXERY_WORK_DIGITS  16
+
+
+static int nixery_work_lock(const char *path, int operation);
+static int nixery_work_is_at(const char *path, int fd);
+static int nixery_work_name_valid(const char *name);
+static void nixery_work_empty(int fd);
+
+
+int
+nixery_work_open(nixery_work_t *work, const char *parent, nixery_error_t *err)
+{
+    char      *path;
+    uint64_t   random;
+
+    memset(work, 0, sizeof(nixery_work_t));
+
+    for ( ;; ) {
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+            return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
+                                      "getrandom");
+        }
+
+        if (asprintf(&path, "%s/" NIXERY_WORK_PREFIX "%016jx", parent,
+                     (uintmax_t) random)
+            == -1)
+        {
+            return nixery_error_nomem(err);
+        }
+
+        if (mkdir(path, 0700) == -1) {
+            (void) nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
+                                      "make work directory \"%s\"", path);
+            goto failed;
+        }
+
+        work->fd = nixery_work_lock(path, LOCK_EX | LOCK_NB);
+
+        if (work->fd != -1) {
+            work->path = path;
+            return NIXERY_OK;
+        }
+
+        /* someone who cleans up took the new directory for a left-over one */
+
+        if (errno != EWOULDBLOCK && errno != ENOENT) {
+            (void) nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
+                                      "lock work directory \"%s\"", path);
+            (void) rmdir(path);
+            goto failed;
+        }
+
+        free(path);
+    }
+
+failed:
+
+    free(path);
+
+    return NIXERY_ERROR;
+}
+
+
+void
+nixery_work_close(nixery_work_t *work)
+{
+    if (work->path == NULL) {
+        return;
+    }
+
+    nixery_work_empty(work->fd);
+
+    (void) rmdir(work->path);
+    (void) close(work->fd);
+
+    free(work->path);
+    memset(work, 0, sizeof(nixery_work_t));
+}
+
+
+void
+nixery_work_clean(const char *parent)
+{
+    DIR            *dir;
+    nixery_work_t   work;
+    struct dirent  *de;
+
+    dir = opendir(parent);
+    if (dir == NULL) {
+        return;
+    }
+
+    for ( ;; ) {
+        de = readdir(dir);
+        if (de == NULL) {
+            break;
+        }
+
+        if (!nixery_work_name_valid(de->d_name)) {
+            continue;
+        }
+
+        if (asprintf(&work.path, "%s/%s", parent, de->d_name) == -1) {
+            break;
+        }
+
+        work.fd = nixery_work_lock(work.path, LOCK_EX | LOCK_NB);
+
+        if (work.fd == -1) {
+            free(work.path);
+            continue;
+        }
+
+        nixery_work_close(&work);
+    }
+
+    (void) closedir(dir);
+}
+
+
+/*
+ * Between opening and locking, the lock's former holder may have removed the
+ * directory: then the lock is on nothing, which is ENOENT.
+ */
+
+static int
+nixery_work_lock(const char *path, int operation)
+{
+    int  fd, saved;
+
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd == -1) {
+        return -1;
+    }
+
+    if (flock(fd, operation) == 0) {
+        if (nixery_work_is_at(path, fd)) {
+            return fd;
+        }
+
+        errno = ENOENT;
+    }
+
+    saved = errno;
+    (void) close(fd);
+    errno = saved;
+
+    return -1;
+}
+
+
+static int
+nixery_work_is_at(const char *path, int fd)
+{
+    struct stat  at, held;
+
+    return lstat(path, &at) == 0 && fstat(fd, &held) == 0
+           && at.st_dev == held.st_dev && at.st_ino == held.st_ino;
+}
+
+
+static int
+nixery_work_name_valid(const char *name)
+{
+    size_t  n;
+
+    n = sizeof(NIXERY_WORK_PREFIX) - 1;
+
+    return strncmp(name, NIXERY_WORK_PREFIX, n) == 0
+           && strlen(name + n) == NIXERY_WORK_DIGITS
+           && strspn(name + n, "0123456789abcdef") == NIXERY_WORK_DIGITS;
+}
+
+
+/* Every step is relative to an open directory and follows no link. */
+
+static void
+nixery_work_empty(int fd)
+{
+    int             sub;
+    DIR            *dir;
+    struct dirent  *de;
+
+    sub = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (sub == -1) {
+        return;
+    }
+
+    dir = fdopendir(sub);
+    if (dir == NULL) {
+        (void) close(sub);
+        return;
+    }
+
+    for ( ;; ) {
+        de = readdir(dir);
+        if (de == NULL) {
+            break;
+        }
+
+        if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0) {
+            continue;
+        }
+
+        if (unlinkat(fd, de->d_name, 0) == 0
+            || (errno != EISDIR && errno != EPERM))
+        {
+            continue;
+        }
+
+        sub = openat(fd, de->d_name,
+                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (sub == -1) {
+            continue;
+        }
+
+        nixery_work_empty(sub);
+
+        (void) close(sub);
+        (void) unlinkat(fd, de->d_name, AT_REMOVEDIR);
+    }
+
+    (void) closedir(dir);
+}
