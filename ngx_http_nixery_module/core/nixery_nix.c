@@ -1,0 +1,668 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "nixery_json.h"
+#include "nixery_nix.h"
+#include "nixery_process.h"
+#include "nixery_text.h"
+
+
+#define NIXERY_NIX_OUT_MAX    65536   /* bytes of standard output */
+#define NIXERY_NIX_HEAD_MAX   4096    /* bytes kept of standard error */
+#define NIXERY_NIX_TAIL_MAX   65536
+#define NIXERY_NIX_GRACE      1000    /* ms: nix-build ends at once on TERM */
+#define NIXERY_NIX_CAUSE_MAX  512     /* bytes */
+#define NIXERY_NIX_LOG_LINES  20
+#define NIXERY_NIX_LOG_MAX    4096    /* bytes of err->log */
+
+#define NIXERY_NIX_TRACE      "trace: nixery: evaluat"
+
+#define NIXERY_NIX_BUILD_FAILED  100
+#define NIXERY_NIX_TIMED_OUT     101
+
+
+/* One call of nix-build, and what stays the same over several. */
+
+typedef struct {
+    const nixery_nix_t     *nix;
+    const nixery_image_t   *image;
+    const char             *root;
+    const char             *home;
+    nixery_cancel_t        *cancel;
+    char                   *packages;   /* JSON */
+    cJSON                  *skip;       /* package: why; or NULL */
+    uint64_t                deadline;   /* ms of the monotonic clock */
+    nixery_process_t        process;
+} nixery_nix_call_t;
+
+
+static int nixery_nix_packages(nixery_nix_call_t *call, nixery_error_t *err);
+static int nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err);
+static char **nixery_nix_argv(nixery_nix_call_t *call, const char *skip);
+static char **nixery_nix_env(nixery_nix_call_t *call);
+static int nixery_nix_env_add(char **env, size_t *n, const char *name,
+    const char *value);
+static int nixery_nix_output(nixery_nix_call_t *call, char **path,
+    nixery_error_t *err);
+static int nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
+    nixery_error_t *err);
+static int nixery_nix_failed(nixery_nix_call_t *call, const char *text,
+    nixery_error_t *err);
+static char *nixery_nix_cause(const char *text);
+static int nixery_nix_late(nixery_nix_call_t *call, nixery_error_t *err);
+static uint64_t nixery_nix_now(void);
+
+
+int
+nixery_nix_build(const nixery_nix_t *nix, const nixery_image_t *image,
+    const char *root, const char *home, nixery_cancel_t *cancel, char **path,
+    nixery_error_t *err)
+{
+    int                rc;
+    nixery_buf_t       text;
+    nixery_nix_call_t  call;
+
+    memset(&call, 0, sizeof(nixery_nix_call_t));
+
+    call.nix = nix;
+    call.image = image;
+    call.root = root;
+    call.home = home;
+    call.cancel = cancel;
+    call.deadline = nixery_nix_now() + nix->timeout;
+
+    rc = nixery_nix_packages(&call, err);
+
+    while (rc == NIXERY_OK) {
+        rc = nixery_nix_run(&call, err);
+        if (rc != NIXERY_OK) {
+            break;
+        }
+
+        if (call.process.status == 0) {
+            rc = nixery_nix_output(&call, path, err);
+            break;
+        }
+
+        memset(&text, 0, sizeof(nixery_buf_t));
+
+        if (nixery_excerpt_text(&call.process.err, &text) != NIXERY_OK
+            || nixery_text_clean(&text) != NIXERY_OK)
+        {
+            rc = nixery_error_nomem(err);
+
+        } else {
+
+            /* what Nix can't catch is skipped by name in one more run */
+
+            rc = nixery_nix_culprit(&call, text.data, err);
+
+            if (rc == NIXERY_DECLINED) {
+                rc = nixery_nix_failed(&call, text.data, err);
+            }
+        }
+
+        nixery_buf_free(&text);
+        nixery_process_free(&call.process);
+    }
+
+    nixery_process_free(&call.process);
+    cJSON_Delete(call.skip);
+    free(call.packages);
+
+    return rc;
+}
+
+
+int
+nixery_store_path_valid(const char *path)
+{
+    size_t  n;
+
+    static const char  hash[] = "0123456789abcdfghijklmnpqrsvwxyz";
+    static const char  name[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "abcdefghijklmnopqrstuvwxyz0123456789+-._?=";
+
+    if (strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE)) != 0) {
+        return 0;
+    }
+
+    path += sizeof(NIXERY_STORE);
+
+    if (strspn(path, hash) < 32 || path[32] != '-') {
+        return 0;
+    }
+
+    path += 33;
+    n = strlen(path);
+
+    return n >= 1 && n <= 211 && *path != '.' && strspn(path, name) == n;
+}
+
+
+static int
+nixery_nix_packages(nixery_nix_call_t *call, nixery_error_t *err)
+{
+    int     n;
+    cJSON  *list;
+
+    n = (int) call->image->npackages;
+
+    list = cJSON_CreateStringArray((const char *const *) call->image->packages,
+                                   n);
+    if (list != NULL) {
+        call->packages = cJSON_PrintUnformatted(list);
+        cJSON_Delete(list);
+    }
+
+    return call->packages != NULL ? NIXERY_OK : nixery_error_nomem(err);
+}
+
+
+static int
+nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err)
+{
+    int                 rc;
+    char               *skip, **argv, **env, **p;
+    uint64_t            now;
+    nixery_process_t   *process;
+
+    now = nixery_nix_now();
+
+    if (now >= call->deadline) {
+        return nixery_nix_late(call, err);
+    }
+
+    process = &call->process;
+    memset(process, 0, sizeof(nixery_process_t));
+
+    skip = call->skip != NULL ? cJSON_PrintUnformatted(call->skip) : NULL;
+    argv = nixery_nix_argv(call, skip);
+    env = nixery_nix_env(call);
+
+    if (argv == NULL || env == NULL || (call->skip != NULL && skip == NULL)) {
+        rc = nixery_error_nomem(err);
+        goto done;
+    }
+
+    process->program = call->nix->program;
+    process->argv = argv;
+    process->envp = env;
+    process->cwd = "/";
+    process->timeout = call->deadline - now;
+    process->grace = NIXERY_NIX_GRACE;
+    process->out_max = NIXERY_NIX_OUT_MAX;
+    process->cancel = call->cancel;
+    process->err.head_max = NIXERY_NIX_HEAD_MAX;
+    process->err.tail_max = NIXERY_NIX_TAIL_MAX;
+
+    rc = nixery_process_run(process, err);
+
+    if (rc == NIXERY_OK && process->canceled) {
+        rc = nixery_error_set(err, NIXERY_ERROR_CANCELED,
+                              "the build was canceled");
+    }
+
+    if (rc == NIXERY_OK && process->timed_out) {
+        rc = nixery_nix_late(call, err);
+    }
+
+done:
+
+    free(skip);
+    free(argv);
+
+    for (p = env; p != NULL && *p != NULL; p++) {
+        free(*p);
+    }
+
+    free(env);
+
+    return rc;
+}
+
+
+/* The strings stay those of the call. */
+
+static char **
+nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
+{
+    size_t         n;
+    const char   **argv;
+    char *const   *option;
+
+    n = 20;
+
+    for (option = call->nix->options; option != NULL && *option; option += 2) {
+        n += 3;
+    }
+
+    argv = calloc(n, sizeof(char *));
+    if (argv == NULL) {
+        return NULL;
+    }
+
+    n = 0;
+    argv[n++] = "nix-build";
+    argv[n++] = "--out-link";
+    argv[n++] = call->root;
+
+    for (option = call->nix->options; option != NULL && *option; option += 2) {
+        argv[n++] = "--option";
+        argv[n++] = option[0];
+        argv[n++] = option[1];
+    }
+
+    argv[n++] = "--argstr";
+    argv[n++] = "name";
+    argv[n++] = call->image->name;
+    argv[n++] = "--argstr";
+    argv[n++] = "packages";
+    argv[n++] = call->packages;
+    argv[n++] = "--argstr";
+    argv[n++] = "pkgSource";
+    argv[n++] = call->nix->source;
+
+    if (call->image->system != NULL) {
+        argv[n++] = "--argstr";
+        argv[n++] = "system";
+        argv[n++] = call->image->system;
+    }
+
+    if (skip != NULL) {
+        argv[n++] = "--argstr";
+        argv[n++] = "skip";
+        argv[n++] = skip;
+    }
+
+    argv[n] = call->nix->builder;
+
+    return (char **) argv;
+}
+
+
+/* A list of its own, each string to be freed; what nix->env names wins. */
+
+static char **
+nixery_nix_env(nixery_nix_call_t *call)
+{
+    size_t        i, n;
+    char        **env, *path, *cache;
+    const char   *slash;
+    char *const  *p;
+
+    n = 4;
+
+    for (p = call->nix->env; p != NULL && *p != NULL; p++) {
+        n++;
+    }
+
+    env = calloc(n, sizeof(char *));
+    if (env == NULL) {
+        return NULL;
+    }
+
+    n = 0;
+
+    for (p = call->nix->env; p != NULL && *p != NULL; p++) {
+        env[n] = strdup(*p);
+        if (env[n++] == NULL) {
+            goto failed;
+        }
+    }
+
+    slash = strrchr(call->nix->program, '/');
+
+    if (asprintf(&path, "%.*s:/usr/local/bin:/usr/bin:/bin",
+                 (int) (slash - call->nix->program), call->nix->program)
+        == -1)
+    {
+        goto failed;
+    }
+
+    if (asprintf(&cache, "%s/.cache", call->home) == -1) {
+        free(path);
+        goto failed;
+    }
+
+    i = nixery_nix_env_add(env, &n, "PATH", path) == NIXERY_OK
+        && nixery_nix_env_add(env, &n, "HOME", call->home) == NIXERY_OK
+        && nixery_nix_env_add(env, &n, "XDG_CACHE_HOME", cache) == NIXERY_OK;
+
+    free(path);
+    free(cache);
+
+    if (i) {
+        return env;
+    }
+
+failed:
+
+    for (i = 0; i < n; i++) {
+        free(env[i]);
+    }
+
+    free(env);
+
+    return NULL;
+}
+
+
+static int
+nixery_nix_env_add(char **env, size_t *n, const char *name, const char *value)
+{
+    size_t  i, len;
+
+    len = strlen(name);
+
+    for (i = 0; i < *n; i++) {
+        if (strncmp(env[i], name, len) == 0 && env[i][len] == '=') {
+            return NIXERY_OK;
+        }
+    }
+
+    if (asprintf(&env[*n], "%s=%s", name, value) == -1) {
+        env[*n] = NULL;
+        return NIXERY_ERROR;
+    }
+
+    (*n)++;
+
+    return NIXERY_OK;
+}
+
+
+static int
+nixery_nix_output(nixery_nix_call_t *call, char **path, nixery_error_t *err)
+{
+    char          *text, *end;
+    struct stat    sb;
+    nixery_buf_t  *out;
+
+    out = &call->process.out;
+
+    if (out->len == 0) {
+        return nixery_error_set(err, NIXERY_ERROR_RESULT,
+                                "nix-build printed no store path");
+    }
+
+    text = out->data;
+    end = strchr(text, '\n');
+
+    if (call->process.overflow || strlen(text) != out->len
+        || (end != NULL && end[1] != '\0'))
+    {
+        return nixery_error_set(err, NIXERY_ERROR_RESULT,
+                                "nix-build printed more than one store path;"
+                                " the builder must be a single derivation");
+    }
+
+    if (end != NULL) {
+        *end = '\0';
+    }
+
+    if (!nixery_store_path_valid(text)) {
+        if (nixery_text_clean(out) != NIXERY_OK) {
+            return nixery_error_nomem(err);
+        }
+
+        return nixery_error_set(err, NIXERY_ERROR_RESULT,
+                                "nix-build printed \"%.255s\", which is not a"
+                                " path in " NIXERY_STORE, out->data);
+    }
+
+    if (lstat(text, &sb) == -1) {
+        return nixery_error_set(err, NIXERY_ERROR_RESULT,
+                                "nix-build printed \"%s\", which does not"
+                                " exist", text);
+    }
+
+    *path = strdup(text);
+
+    return *path != NULL ? NIXERY_OK : nixery_error_nomem(err);
+}
+
+
+/*
+ * The bundled builder says by a trace which package it is about to evaluate.
+ * When evaluation ended there, that package goes to the ones to be skipped, and
+ * NIXERY_OK means: run once more.
+ */
+
+static int
+nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
+    nixery_error_t *err)
+{
+    int          rc;
+    char        *package, *cause;
+    size_t       i;
+    const char  *p, *last, *end;
+
+    if (!WIFEXITED(call->process.status)
+        || WEXITSTATUS(call->process.status) != 1)
+    {
+        return NIXERY_DECLINED;
+    }
+
+    last = NULL;
+
+    for (p = text; (p = strstr(p, NIXERY_NIX_TRACE)) != NULL; p++) {
+        last = p + sizeof(NIXERY_NIX_TRACE) - 1;
+    }
+
+    if (last == NULL || strncmp(last, "ing \"", 5) != 0) {
+        return NIXERY_DECLINED;
+    }
+
+    last += 5;
+    end = strchr(last, '"');
+
+    if (end == NULL) {
+        return NIXERY_DECLINED;
+    }
+
+    package = strndup(last, end - last);
+    if (package == NULL) {
+        return nixery_error_nomem(err);
+    }
+
+    rc = NIXERY_DECLINED;
+
+    for (i = 0; i < call->image->npackages; i++) {
+        if (strcmp(call->image->packages[i], package) == 0) {
+            rc = NIXERY_OK;
+        }
+    }
+
+    cause = rc == NIXERY_OK ? nixery_nix_cause(end) : NULL;
+
+    if (cause == NULL) {
+        free(package);
+        return rc == NIXERY_OK ? nixery_error_nomem(err) : rc;
+    }
+
+    if (cJSON_HasObjectItem(call->skip, package)) {
+        rc = nixery_error_set(err, NIXERY_ERROR_PACKAGE,
+                              "package can't be used: \"%s\" (%s)", package,
+                              cause);
+
+    } else {
+        if (call->skip == NULL) {
+            call->skip = cJSON_CreateObject();
+        }
+
+        if (cJSON_AddStringToObject(call->skip, package, cause) == NULL) {
+            rc = nixery_error_nomem(err);
+        }
+    }
+
+    free(package);
+    free(cause);
+
+    return rc;
+}
+
+
+static int
+nixery_nix_failed(nixery_nix_call_t *call, const char *text,
+    nixery_error_t *err)
+{
+    int          status;
+    char        *cause;
+    const char  *hint;
+
+    status = call->process.status;
+
+    cause = nixery_nix_cause(text);
+    if (cause == NULL) {
+        return nixery_error_nomem(err);
+    }
+
+    hint = strstr(cause, "daemon-socket") == NULL
+               ? ""
+               : "; is nix-daemon running, and may the workers' user talk to"
+                 " it?";
+
+    if (WIFSIGNALED(status)) {
+        (void) nixery_error_set(err, NIXERY_ERROR_NIX,
+                                "nix-build was ended by signal %d",
+                                WTERMSIG(status));
+
+    } else if (WEXITSTATUS(status) == NIXERY_NIX_TIMED_OUT) {
+        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
+                                "a time limit of Nix has passed: %s", cause);
+
+    } else if (WEXITSTATUS(status) == NIXERY_NIX_BUILD_FAILED) {
+        (void) nixery_error_set(err, NIXERY_ERROR_NIX,
+                                "a package failed to build: %s", cause);
+
+    } else {
+        (void) nixery_error_set(err, NIXERY_ERROR_NIX,
+                                "nix-build failed with exit code %d: %s%s",
+                                WEXITSTATUS(status), cause, hint);
+    }
+
+    free(cause);
+
+    err->log = nixery_text_last(text, NIXERY_NIX_LOG_LINES,
+                                NIXERY_NIX_LOG_MAX);
+
+    return NIXERY_ERROR;
+}
+
+
+/*
+ * The line that says why: of the first builder that failed, else of the last
+ * error (those before it say where), else the last line of all.  malloc'ed.
+ */
+
+static char *
+nixery_nix_cause(const char *text)
+{
+    size_t       len;
+    const char  *line, *end, *best, *builder, *any;
+
+    best = NULL;
+    builder = NULL;
+    any = NULL;
+
+    for (line = text; *line != '\0'; line = *end ? end + 1 : end) {
+        line += strspn(line, " \t");
+        end = strchrnul(line, '\n');
+
+        if (end == line) {
+            continue;
+        }
+
+        any = line;
+
+        if (strncmp(line, "error: ", 7) == 0) {
+            best = line + 7;
+
+            if (builder == NULL && strncmp(best, "builder for ", 12) == 0) {
+                builder = best;
+            }
+        }
+    }
+
+    if (builder != NULL) {
+        best = builder;
+
+    } else if (best == NULL) {
+        best = any != NULL ? any : "it printed nothing";
+    }
+
+    len = strchrnul(best, '\n') - best;
+
+    while (len != 0 && strchr(" \t;", best[len - 1]) != NULL) {
+        len--;
+    }
+
+    if (len > NIXERY_NIX_CAUSE_MAX) {
+        len = NIXERY_NIX_CAUSE_MAX;
+
+        while ((best[len] & 0xc0) == 0x80) {
+            len--;
+        }
+    }
+
+    return strndup(best, len);
+}
+
+
+static int
+nixery_nix_late(nixery_nix_call_t *call, nixery_error_t *err)
+{
+    uint64_t      ms;
+    nixery_buf_t  text;
+
+    ms = call->nix->timeout;
+
+    if (ms % 1000 != 0) {
+        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
+                                "the build did not finish within %llums",
+                                (unsigned long long) ms);
+
+    } else if (ms % 60000 != 0) {
+        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
+                                "the build did not finish within %llus",
+                                (unsigned long long) ms / 1000);
+
+    } else {
+        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
+                                "the build did not finish within %llum",
+                                (unsigned long long) ms / 60000);
+    }
+
+    memset(&text, 0, sizeof(nixery_buf_t));
+
+    if (nixery_excerpt_text(&call->process.err, &text) == NIXERY_OK
+        && nixery_text_clean(&text) == NIXERY_OK)
+    {
+        err->log = nixery_text_last(text.data, NIXERY_NIX_LOG_LINES,
+                                    NIXERY_NIX_LOG_MAX);
+    }
+
+    nixery_buf_free(&text);
+
+    return NIXERY_ERROR;
+}
+
+
+static uint64_t
+nixery_nix_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+}

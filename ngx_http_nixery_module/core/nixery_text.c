@@ -1,0 +1,162 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include "nixery_text.h"
+
+
+static size_t nixery_text_escape(const char *p, const char *end);
+
+
+int
+nixery_text_clean(nixery_buf_t *text)
+{
+    char           *to;
+    size_t          n;
+    const char     *p, *end;
+    unsigned char   c;
+
+    if (nixery_buf_append(text, "", 0) != NIXERY_OK) {
+        return NIXERY_ERROR;
+    }
+
+    to = text->data;
+    p = text->data;
+    end = p + text->len;
+
+    while (p != end) {
+        c = (unsigned char) *p;
+
+        if (c == 0x1b) {
+            p += nixery_text_escape(p, end);
+
+        } else if (c == '\n' || c == '\t' || (c >= 0x20 && c < 0x7f)) {
+            *to++ = *p++;
+
+        } else if (c < 0x80) {
+            p++;
+
+        } else {
+            n = nixery_text_utf8(p, end);
+
+            if (n == 0) {
+                *to++ = '?';
+                p++;
+
+            } else {
+                memmove(to, p, n);
+                to += n;
+                p += n;
+            }
+        }
+    }
+
+    *to = '\0';
+    text->len = to - text->data;
+
+    return NIXERY_OK;
+}
+
+
+char *
+nixery_text_last(const char *text, size_t lines, size_t max)
+{
+    size_t       len;
+    const char  *p, *start;
+
+    len = strlen(text);
+
+    while (len != 0 && text[len - 1] == '\n') {
+        len--;
+    }
+
+    start = text + len;
+
+    for (p = start; p != text; p--) {
+        if (p[-1] == '\n') {
+            start = p;
+
+            if (--lines == 0) {
+                break;
+            }
+        }
+
+        if ((size_t) (text + len - p) == max) {
+            break;
+        }
+    }
+
+    if (p == text || start == text + len) {
+        start = p;
+    }
+
+    /* not within a character */
+    while ((*start & 0xc0) == 0x80) {
+        start++;
+    }
+
+    return strndup(start, text + len - start);
+}
+
+
+size_t
+nixery_text_utf8(const char *p, const char *end)
+{
+    size_t                n, i;
+    const unsigned char  *u;
+
+    u = (const unsigned char *) p;
+
+    n = u[0] >= 0xc2 && u[0] <= 0xdf   ? 2
+        : u[0] >= 0xe0 && u[0] <= 0xef ? 3
+        : u[0] >= 0xf0 && u[0] <= 0xf4 ? 4
+                                       : 0;
+
+    if (n == 0 || (size_t) (end - p) < n) {
+        return 0;
+    }
+
+    for (i = 1; i < n; i++) {
+        if ((u[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+
+    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f)
+        || (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
+    {
+        return 0;
+    }
+
+    return n;
+}
+
+
+/* Length of the escape sequence at p: ECMA-48, section 5.4 (CSI), OSC, others. */
+
+static size_t
+nixery_text_escape(const char *p, const char *end)
+{
+    const char  *q;
+
+    q = p + 1;
+
+    if (q == end) {
+        return 1;
+    }
+
+    if (*q == '[') {
+        for (q++; q != end && *q >= 0x20 && *q < 0x40; q++) {
+            /* void */
+        }
+
+    } else if (*q == ']') {
+        while (q != end && *q != '\a' && *q != '\n') {
+            q++;
+        }
+    }
+
+    return (q == end ? q : q + 1) - p;
+}
