@@ -12,7 +12,10 @@
 #include "nixery_error.h"
 
 
+#define NIXERY_MANIFEST_MAX  (4 * 1024 * 1024)   /* bytes; clients read no more */
+
 #define NIXERY_OCI_MANIFEST  "application/vnd.oci.image.manifest.v1+json"
+#define NIXERY_OCI_INDEX     "application/vnd.oci.image.index.v1+json"
 #define NIXERY_OCI_CONFIG    "application/vnd.oci.image.config.v1+json"
 #define NIXERY_OCI_LAYER     "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -49,7 +52,8 @@ int nixery_oci_manifest(const nixery_oci_image_t *image,
 
 /*
  * The type to serve a manifest with: its mediaType, else what its shape says
- * (an OCI manifest or index, Docker's schema 2).  *type is malloc'ed.
+ * (an OCI manifest or index, Docker's schema 2).  *type is malloc'ed.  Takes
+ * any bytes: no recursion past NIXERY_JSON_DEPTH_MAX, no memory, one pass.
  * NIXERY_DECLINED when the text is no manifest; NIXERY_ERROR: memory.
  */
 int nixery_oci_media_type(const char *json, size_t len, char **type);
