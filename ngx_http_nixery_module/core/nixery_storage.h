@@ -13,6 +13,18 @@
 
 
 /*
+ * The name of an object: "layers", "manifests" or "builds", and a SHA-256 in
+ * hexadecimal.  nixery_object_name() makes one and returns it.
+ */
+
+typedef char  nixery_object_t[sizeof("manifests/") + NIXERY_HEX_LEN];
+
+const char *nixery_object_name(nixery_object_t object, const char *folder,
+    const char *hex);
+int nixery_object_valid(const char *object);
+
+
+/*
  * Where images are kept: objects with names such as "layers/<sha256 hex>",
  * which appear whole or not at all.  The functions may be called by several
  * threads at once; all but locate() block.  Errors: NIXERY_ERROR_STORAGE, the

@@ -52,7 +52,6 @@ static int nixery_directory_same(nixery_storage_t *st, const char *object,
     const void *data, size_t len);
 static char *nixery_directory_path(nixery_directory_t *dir, const char *object,
     nixery_error_t *err);
-static int nixery_object_valid(const char *object);
 static int nixery_object_error(nixery_error_t *err, int errnum,
     const char *object, const char *operation);
 
@@ -63,8 +62,14 @@ static int nixery_temp_publish(nixery_temp_t *temp, nixery_directory_t *dir,
 static void nixery_temp_close(nixery_temp_t *temp);
 
 
-static const char *const  nixery_folders[] = {
-    "layers", "manifests", "builds", NULL
+static const struct {
+    const char  *name;
+    mode_t       mode;
+} nixery_folders[] = {
+    { "layers", 0755 },
+    { "manifests", 0755 },
+    { "builds", 0755 },
+    { "tmp", 0700 },
 };
 
 
@@ -370,25 +375,26 @@ nixery_directory_free(nixery_storage_t *st)
 static int
 nixery_directory_make(nixery_directory_t *dir, nixery_error_t *err)
 {
-    int                 rc;
-    char               *path;
-    mode_t              mode;
-    struct stat         sb;
-    const char *const  *folder;
+    int           rc;
+    char         *path;
+    size_t        i;
+    mode_t        mode;
+    struct stat   sb;
 
-    for (folder = nixery_folders; ; folder++) {
-        mode = (*folder != NULL) ? 0755 : 0700;
+    rc = NIXERY_OK;
 
-        if (asprintf(&path, "%s/%s", dir->path,
-                     (*folder != NULL) ? *folder : "tmp")
+    for (i = 0; i < sizeof(nixery_folders) / sizeof(nixery_folders[0]); i++) {
+        mode = nixery_folders[i].mode;
+
+        if (asprintf(&path, "%s/%s", dir->path, nixery_folders[i].name)
             == -1)
         {
             return nixery_error_nomem(err);
         }
 
-        rc = NIXERY_OK;
-
         if (mkdir(path, mode) == 0) {
+
+            /* whatever umask has taken away */
 
             if (chmod(path, mode) == -1) {
                 rc = nixery_error_errno(err, NIXERY_ERROR_STORAGE, errno,
@@ -406,10 +412,12 @@ nixery_directory_make(nixery_directory_t *dir, nixery_error_t *err)
 
         free(path);
 
-        if (rc != NIXERY_OK || *folder == NULL) {
-            return rc;
+        if (rc != NIXERY_OK) {
+            break;
         }
     }
+
+    return rc;
 }
 
 
@@ -577,29 +585,6 @@ nixery_directory_path(nixery_directory_t *dir, const char *object,
     }
 
     return path;
-}
-
-
-/* One of the folders and a SHA-256 in hexadecimal, nothing else. */
-
-static int
-nixery_object_valid(const char *object)
-{
-    size_t              n;
-    const char *const  *folder;
-
-    for (folder = nixery_folders; *folder != NULL; folder++) {
-        n = strlen(*folder);
-
-        if (strncmp(object, *folder, n) == 0 && object[n] == '/') {
-            object += n + 1;
-
-            return strlen(object) == NIXERY_HEX_LEN
-                   && strspn(object, "0123456789abcdef") == NIXERY_HEX_LEN;
-        }
-    }
-
-    return 0;
 }
 
 

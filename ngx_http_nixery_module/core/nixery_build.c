@@ -1,0 +1,448 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include "nixery_build.h"
+#include "nixery_closure.h"
+#include "nixery_json.h"
+#include "nixery_oci.h"
+#include "nixery_prebuilt.h"
+#include "nixery_sha256.h"
+#include "nixery_work.h"
+
+
+static int nixery_build_stored(nixery_build_t *build);
+static int nixery_build_make(nixery_build_t *build);
+static int nixery_build_realise(nixery_build_t *build,
+    const nixery_work_t *work, nixery_result_t *result);
+static int nixery_build_pack(nixery_build_t *build, const nixery_work_t *work,
+    nixery_result_t *result);
+static int nixery_build_publish(nixery_build_t *build);
+static int nixery_build_blobs(nixery_build_t *build, nixery_error_t *why);
+static int nixery_build_blob(nixery_build_t *build, const cJSON *descriptor,
+    nixery_error_t *why);
+static int nixery_build_canceled(nixery_build_t *build);
+static uint64_t nixery_build_now(void);
+
+
+int
+nixery_build_key(const nixery_settings_t *settings,
+    const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1])
+{
+    char              number[sizeof("18446744073709551615")];
+    size_t            i;
+    nixery_sha256_t  *sha;
+
+    sha = nixery_sha256_new();
+    if (sha == NULL) {
+        return NIXERY_ERROR;
+    }
+
+    nixery_sha256_string(sha, NIXERY_FORMAT);
+    nixery_sha256_string(sha, settings->nix.source);
+    nixery_sha256_string(sha, image->system ? image->system
+                                            : settings->system);
+    nixery_sha256_string(sha, settings->builder_id);
+
+    (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);
+    nixery_sha256_string(sha, number);
+
+    /* the packages come last, and nothing behind a list of any length */
+
+    for (i = 0; i < image->npackages; i++) {
+        nixery_sha256_string(sha, image->packages[i]);
+    }
+
+    nixery_sha256_final(sha, key);
+    nixery_sha256_free(sha);
+
+    return NIXERY_OK;
+}
+
+
+int
+nixery_build_run(nixery_build_t *build)
+{
+    int  rc;
+
+    rc = nixery_build_canceled(build);
+
+    if (rc == NIXERY_OK) {
+        rc = build->settings->immutable ? nixery_build_stored(build)
+                                        : NIXERY_DECLINED;
+    }
+
+    if (rc == NIXERY_DECLINED) {
+        rc = nixery_build_make(build);
+    }
+
+    if (rc != NIXERY_OK) {
+        nixery_buf_free(&build->manifest);
+        free(build->media_type);
+        build->media_type = NULL;
+        build->digest[0] = '\0';
+    }
+
+    return rc;
+}
+
+
+void
+nixery_build_free(nixery_build_t *build)
+{
+    nixery_image_free(&build->image);
+    nixery_buf_free(&build->manifest);
+    nixery_error_free(&build->error);
+    free(build->media_type);
+    build->media_type = NULL;
+}
+
+
+/*
+ * An image that was stored before, if it still has all of its blobs: someone
+ * may have cleaned the storage up.
+ */
+
+static int
+nixery_build_stored(nixery_build_t *build)
+{
+    int                rc;
+    nixery_error_t     why;
+    nixery_object_t    object;
+    nixery_storage_t  *st;
+
+    st = build->settings->storage;
+
+    rc = st->get(st, nixery_object_name(object, "manifests", build->key),
+                 NIXERY_MANIFEST_MAX, &build->manifest, &build->error);
+
+    if (rc != NIXERY_OK) {
+        return rc;
+    }
+
+    memset(&why, 0, sizeof(nixery_error_t));
+
+    rc = nixery_build_blobs(build, &why);
+
+    nixery_error_free(&why);
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_publish(build);
+    }
+
+    if (rc == NIXERY_DECLINED) {
+        nixery_buf_free(&build->manifest);
+    }
+
+    return rc;
+}
+
+
+static int
+nixery_build_make(nixery_build_t *build)
+{
+    int              rc;
+    nixery_work_t    work;
+    nixery_result_t  result;
+
+    memset(&result, 0, sizeof(nixery_result_t));
+
+    if (nixery_work_open(&work, build->settings->temp_path, &build->error)
+        != NIXERY_OK)
+    {
+        return NIXERY_ERROR;
+    }
+
+    rc = nixery_build_realise(build, &work, &result);
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_pack(build, &work, &result);
+    }
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_canceled(build);
+    }
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_publish(build);
+
+        if (rc == NIXERY_DECLINED) {
+            rc = nixery_error_set(&build->error, NIXERY_ERROR_RESULT,
+                                  "the builder's manifest has neither the "
+                                  "type nor the shape of one");
+        }
+    }
+
+    nixery_result_free(&result);
+
+    /* with the out-link in it goes what kept the garbage collector away */
+
+    nixery_work_close(&work);
+
+    return rc;
+}
+
+
+static int
+nixery_build_realise(nixery_build_t *build, const nixery_work_t *work,
+    nixery_result_t *result)
+{
+    int                       rc;
+    char                     *root, *home, *path;
+    uint64_t                  start;
+    const nixery_settings_t  *settings;
+
+    settings = build->settings;
+
+    root = NULL;
+    home = NULL;
+    path = NULL;
+
+    if (asprintf(&root, "%s/result", work->path) == -1) {
+        root = NULL;
+        rc = nixery_error_nomem(&build->error);
+        goto done;
+    }
+
+    if (asprintf(&home, "%s/home", settings->temp_path) == -1) {
+        home = NULL;
+        rc = nixery_error_nomem(&build->error);
+        goto done;
+    }
+
+    if (mkdir(home, 0700) == -1 && errno != EEXIST) {
+        rc = nixery_error_errno(&build->error, NIXERY_ERROR_SYSTEM, errno,
+                                "make directory \"%s\"", home);
+        goto done;
+    }
+
+    start = nixery_build_now();
+
+    rc = nixery_nix_build(&settings->nix, &build->image, root, home,
+                          &build->cancel, &path, &build->error);
+
+    build->nix_time = nixery_build_now() - start;
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_canceled(build);
+    }
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_result_read(result, path, &build->error);
+    }
+
+done:
+
+    free(path);
+    free(home);
+    free(root);
+
+    return rc;
+}
+
+
+static int
+nixery_build_pack(nixery_build_t *build, const nixery_work_t *work,
+    nixery_result_t *result)
+{
+    int             rc;
+    uint64_t        start;
+    nixery_error_t  why;
+
+    rc = nixery_build_canceled(build);
+
+    if (rc != NIXERY_OK) {
+        return rc;
+    }
+
+    start = nixery_build_now();
+
+    if (result->form == NIXERY_RESULT_CLOSURE) {
+        rc = nixery_closure_store(build, result, work->path, &build->error);
+
+    } else {
+        rc = nixery_prebuilt_store(build, result, work->path, &build->error);
+
+        /* someone else wrote this manifest: clients rely on what it says */
+
+        if (rc == NIXERY_OK) {
+            memset(&why, 0, sizeof(nixery_error_t));
+
+            rc = nixery_build_blobs(build, &why);
+
+            if (rc == NIXERY_DECLINED) {
+                rc = nixery_error_set(&build->error, NIXERY_ERROR_RESULT,
+                                      "%s", why.message);
+            }
+
+            nixery_error_free(&why);
+        }
+    }
+
+    build->pack_time = nixery_build_now() - start;
+
+    return rc;
+}
+
+
+/* The name that clients ask for comes last, when all behind it is stored. */
+
+static int
+nixery_build_publish(nixery_build_t *build)
+{
+    int                rc;
+    nixery_buf_t      *manifest;
+    nixery_object_t    object;
+    nixery_storage_t  *st;
+
+    st = build->settings->storage;
+    manifest = &build->manifest;
+
+    rc = nixery_oci_media_type(manifest->data, manifest->len,
+                               &build->media_type);
+
+    if (rc == NIXERY_DECLINED) {
+        return NIXERY_DECLINED;
+    }
+
+    if (rc != NIXERY_OK
+        || nixery_sha256_hex(manifest->data, manifest->len, build->digest)
+           != NIXERY_OK)
+    {
+        return nixery_error_nomem(&build->error);
+    }
+
+    rc = st->put_bytes(st, nixery_object_name(object, "layers", build->digest),
+                       manifest->data, manifest->len, &build->error);
+
+    if (rc != NIXERY_OK) {
+        return rc;
+    }
+
+    return st->put_bytes(st,
+                         nixery_object_name(object, "manifests", build->key),
+                         manifest->data, manifest->len, &build->error);
+}
+
+
+/*
+ * Whether the storage has all that the manifest names; NIXERY_DECLINED and
+ * why, when it does not.
+ */
+
+static int
+nixery_build_blobs(nixery_build_t *build, nixery_error_t *why)
+{
+    int           rc;
+    cJSON        *json;
+    const cJSON  *layer;
+
+    if (build->manifest.len > NIXERY_MANIFEST_MAX) {
+        (void) nixery_error_set(why, NIXERY_ERROR_RESULT, "the manifest has "
+                                "more than %d bytes", NIXERY_MANIFEST_MAX);
+        return NIXERY_DECLINED;
+    }
+
+    json = nixery_json_parse(build->manifest.data, build->manifest.len,
+                             "the manifest", why);
+    if (json == NULL) {
+        return NIXERY_DECLINED;
+    }
+
+    rc = nixery_build_blob(build,
+                           cJSON_GetObjectItemCaseSensitive(json, "config"),
+                           why);
+
+    cJSON_ArrayForEach(layer, cJSON_GetObjectItemCaseSensitive(json, "layers"))
+    {
+        if (rc != NIXERY_OK) {
+            break;
+        }
+
+        rc = nixery_build_blob(build, layer, why);
+    }
+
+    cJSON_Delete(json);
+
+    return rc;
+}
+
+
+static int
+nixery_build_blob(nixery_build_t *build, const cJSON *descriptor,
+    nixery_error_t *why)
+{
+    int                rc;
+    char               hex[NIXERY_HEX_LEN + 1];
+    uint64_t           size;
+    const cJSON       *digest, *length;
+    nixery_object_t    object;
+    nixery_storage_t  *st;
+
+    st = build->settings->storage;
+
+    digest = cJSON_GetObjectItemCaseSensitive(descriptor, "digest");
+    length = cJSON_GetObjectItemCaseSensitive(descriptor, "size");
+
+    if (!cJSON_IsString(digest) || !cJSON_IsNumber(length)) {
+        (void) nixery_error_set(why, NIXERY_ERROR_RESULT,
+                                "the manifest has a blob without digest and "
+                                "size");
+        return NIXERY_DECLINED;
+    }
+
+    if (nixery_digest_parse(digest->valuestring, strlen(digest->valuestring),
+                            hex, why)
+        != NIXERY_OK)
+    {
+        return NIXERY_DECLINED;
+    }
+
+    rc = st->stat(st, nixery_object_name(object, "layers", hex), &size,
+                  &build->error);
+
+    if (rc == NIXERY_DECLINED) {
+        (void) nixery_error_set(why, NIXERY_ERROR_RESULT,
+                                "the manifest names blob %s, which is not "
+                                "there", hex);
+    }
+
+    if (rc == NIXERY_OK && (double) size != length->valuedouble) {
+        (void) nixery_error_set(why, NIXERY_ERROR_RESULT,
+                                "the manifest says blob %s has %.0f bytes, "
+                                "but it has %ju", hex, length->valuedouble,
+                                (uintmax_t) size);
+        rc = NIXERY_DECLINED;
+    }
+
+    return rc;
+}
+
+
+static int
+nixery_build_canceled(nixery_build_t *build)
+{
+    if (!nixery_canceled(&build->cancel)) {
+        return NIXERY_OK;
+    }
+
+    return nixery_error_set(&build->error, NIXERY_ERROR_CANCELED,
+                            "the build was canceled");
+}
+
+
+static uint64_t
+nixery_build_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
