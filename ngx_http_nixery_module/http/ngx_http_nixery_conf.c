@@ -1,0 +1,511 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include "ngx_http_nixery_module.h"
+
+
+#define NGX_HTTP_NIXERY_PATH                                                 \
+    "/usr/local/bin:/usr/bin:/bin:/nix/var/nix/profiles/default/bin"
+
+
+static ngx_int_t ngx_http_nixery_init_location(ngx_conf_t *cf,
+    ngx_http_nixery_main_conf_t *nmcf, ngx_http_nixery_loc_conf_t *nlcf);
+static ngx_int_t ngx_http_nixery_required(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
+    const char *directive, const char *example);
+static ngx_int_t ngx_http_nixery_defaults(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
+static ngx_int_t ngx_http_nixery_find_program(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
+static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
+static ngx_int_t ngx_http_nixery_source(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
+static ngx_int_t ngx_http_nixery_in_store(const char *path);
+static const char *ngx_http_nixery_system(ngx_conf_t *cf);
+static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
+static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
+static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
+    ngx_http_nixery_loc_conf_t *two);
+static ngx_thread_pool_t *ngx_http_nixery_thread_pool(ngx_conf_t *cf);
+
+
+char *
+ngx_http_nixery_init_conf(ngx_cycle_t *cycle, void *conf)
+{
+    ngx_uint_t                     i;
+    ngx_conf_t                     cf;
+    ngx_conf_file_t                file;
+    ngx_http_nixery_loc_conf_t   **location;
+    ngx_http_nixery_main_conf_t   *nmcf;
+
+    nmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_nixery_module);
+
+    /* "nginx -s" reads the configuration only to learn where the pid is */
+
+    if (nmcf == NULL || ngx_process == NGX_PROCESS_SIGNALLER) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_memzero(&cf, sizeof(ngx_conf_t));
+    ngx_memzero(&file, sizeof(ngx_conf_file_t));
+
+    cf.cycle = cycle;
+    cf.pool = cycle->pool;
+    cf.log = cycle->log;
+    cf.ctx = cycle->conf_ctx;
+    cf.conf_file = &file;
+    cf.conf_file->file.name = cycle->conf_file;
+
+    location = nmcf->locations.elts;
+
+    for (i = 0; i < nmcf->locations.nelts; i++) {
+        if (ngx_http_nixery_init_location(&cf, nmcf, location[i]) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_nixery_init_location(ngx_conf_t *cf,
+    ngx_http_nixery_main_conf_t *nmcf, ngx_http_nixery_loc_conf_t *nlcf)
+{
+    ngx_uint_t                     i;
+    ngx_http_nixery_loc_conf_t   **location;
+    ngx_http_nixery_registry_t   **registry;
+
+    if (ngx_http_nixery_required(cf, nlcf, &nlcf->packages, "nixery_packages",
+                                 "path DIR")
+        != NGX_OK
+        || ngx_http_nixery_required(cf, nlcf, &nlcf->storage,
+                                    "nixery_storage", "directory PATH")
+           != NGX_OK
+        || ngx_http_nixery_defaults(cf, nlcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    location = nmcf->locations.elts;
+
+    for (i = 0; location[i] != nlcf; i++) {
+        if (ngx_http_nixery_alike(location[i], nlcf)) {
+            nlcf->registry = location[i]->registry;
+            return NGX_OK;
+        }
+    }
+
+    registry = ngx_array_push(&nmcf->registries);
+    if (registry == NULL) {
+        return NGX_ERROR;
+    }
+
+    *registry = ngx_http_nixery_registry(cf, nlcf);
+    if (*registry == NULL) {
+        return NGX_ERROR;
+    }
+
+    nlcf->registry = *registry;
+
+    return ngx_http_nixery_check(cf, nlcf);
+}
+
+
+static ngx_int_t
+ngx_http_nixery_required(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
+    ngx_http_nixery_value_t *value, const char *directive, const char *example)
+{
+    if (value->value.data != NULL) {
+        return NGX_OK;
+    }
+
+    ngx_http_nixery_conf_error(cf, nlcf, &nlcf->nixery, 0,
+                               "\"nixery\" needs \"%s\", "
+                               "add \"%s %s;\" to this location or around it",
+                               directive, directive, example);
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
+{
+    if (nlcf->builder.value.data == NULL) {
+        ngx_str_set(&nlcf->builder.value, NGX_HTTP_NIXERY_BUILDER);
+
+        if (ngx_conf_full_name(cf->cycle, &nlcf->builder.value, 0) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (nlcf->temp_path.value.data == NULL) {
+        ngx_str_set(&nlcf->temp_path.value, NGX_HTTP_NIXERY_TEMP_PATH);
+
+        if (ngx_conf_full_name(cf->cycle, &nlcf->temp_path.value, 0)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (nlcf->nix_build.value.data == NULL) {
+        ngx_str_set(&nlcf->nix_build.value, "nix-build");
+    }
+
+    if (nlcf->nix_build.value.data[0] != '/') {
+        return ngx_http_nixery_find_program(cf, nlcf);
+    }
+
+    return NGX_OK;
+}
+
+
+/* As execvp() would do it, which the workers can't: they have no PATH. */
+
+static ngx_int_t
+ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
+{
+    char        *path;
+    u_char      *p, *end, *last, *file;
+    size_t       len;
+    ngx_str_t   *name;
+
+    path = getenv("PATH");
+
+    /* a binary that was upgraded on the fly has got no environment */
+
+    if (path == NULL || *path == '\0') {
+        path = NGX_HTTP_NIXERY_PATH;
+    }
+
+    name = &nlcf->nix_build.value;
+    last = (u_char *) path + ngx_strlen(path);
+
+    for (p = (u_char *) path; p <= last; p = end + 1) {
+        end = ngx_strlchr(p, last, ':');
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        if (*p != '/') {
+            continue;
+        }
+
+        len = end - p + 1 + name->len;
+
+        file = ngx_pnalloc(cf->pool, len + 1);
+        if (file == NULL) {
+            return NGX_ERROR;
+        }
+
+        (void) ngx_sprintf(file, "%*s/%V%Z", (size_t) (end - p), p, name);
+
+        if (access((char *) file, X_OK) == 0) {
+            name->data = file;
+            name->len = len;
+            return NGX_OK;
+        }
+    }
+
+    ngx_http_nixery_conf_error(cf, nlcf, &nlcf->nix_build, 0,
+                               "no program \"%V\" in PATH \"%s\", install Nix "
+                               "or set \"nixery_nix_build\" to its full path",
+                               name, path);
+    return NGX_ERROR;
+}
+
+
+static ngx_http_nixery_registry_t *
+ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
+{
+    nixery_settings_t           *settings;
+    ngx_http_nixery_registry_t  *registry;
+
+    registry = ngx_pcalloc(cf->pool, sizeof(ngx_http_nixery_registry_t));
+    if (registry == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     registry->error = { NIXERY_ERROR_NONE };
+     *     registry->settings.storage = NULL;
+     *     registry->settings.builder_id = NULL;
+     *     registry->settings.threads = 0;
+     */
+
+    registry->directory = (char *) nlcf->storage.value.data;
+
+    registry->thread_pool = nlcf->thread_pool
+                                ? nlcf->thread_pool
+                                : ngx_http_nixery_thread_pool(cf);
+
+    if (registry->thread_pool == NULL) {
+        return NULL;
+    }
+
+    settings = &registry->settings;
+
+    settings->nix.program = (char *) nlcf->nix_build.value.data;
+    settings->nix.builder = (char *) nlcf->builder.value.data;
+    settings->nix.timeout = nlcf->build_timeout;
+    settings->temp_path = (char *) nlcf->temp_path.value.data;
+    settings->max_layers = nlcf->max_layers;
+
+    settings->system = ngx_http_nixery_system(cf);
+    if (settings->system == NULL) {
+        return NULL;
+    }
+
+    if (nlcf->env != NULL) {
+        settings->nix.env = ngx_http_nixery_env(cf, nlcf->env);
+        if (settings->nix.env == NULL) {
+            return NULL;
+        }
+    }
+
+    if (nlcf->options != NULL) {
+        settings->nix.options = ngx_http_nixery_options(cf, nlcf->options);
+        if (settings->nix.options == NULL) {
+            return NULL;
+        }
+    }
+
+    if (ngx_http_nixery_source(cf, nlcf, settings) != NGX_OK) {
+        return NULL;
+    }
+
+    return registry;
+}
+
+
+static ngx_int_t
+ngx_http_nixery_source(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
+    nixery_settings_t *settings)
+{
+    char       *real;
+    u_char     *p;
+    ngx_str_t  *path;
+
+    path = &nlcf->packages.value;
+
+    p = ngx_pnalloc(cf->pool, sizeof("path!") + path->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_sprintf(p, "path!%V%Z", path);
+
+    settings->nix.source = (char *) p;
+
+    /* a link from elsewhere may lead to another set tomorrow */
+
+    if (ngx_http_nixery_in_store((char *) path->data)) {
+        real = realpath((char *) path->data, NULL);
+
+        settings->immutable = real != NULL && ngx_http_nixery_in_store(real);
+
+        free(real);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_nixery_in_store(const char *path)
+{
+    return ngx_strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE "/") - 1)
+           == 0;
+}
+
+
+/* Nix's name of this machine */
+
+static const char *
+ngx_http_nixery_system(ngx_conf_t *cf)
+{
+    u_char          *system;
+    size_t           len;
+    struct utsname   u;
+
+    if (uname(&u) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno, "uname() failed");
+        return NULL;
+    }
+
+    len = ngx_strlen(u.machine);
+
+    system = ngx_pnalloc(cf->pool, len + sizeof("-linux"));
+    if (system == NULL) {
+        return NULL;
+    }
+
+    (void) ngx_sprintf(system, "%s-linux%Z", u.machine);
+
+    return (char *) system;
+}
+
+
+static char **
+ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs)
+{
+    char          **env;
+    u_char         *p;
+    ngx_uint_t      i;
+    ngx_keyval_t   *pair;
+
+    env = ngx_pcalloc(cf->pool, (pairs->nelts + 1) * sizeof(char *));
+    if (env == NULL) {
+        return NULL;
+    }
+
+    pair = pairs->elts;
+
+    for (i = 0; i < pairs->nelts; i++) {
+        p = ngx_pnalloc(cf->pool, pair[i].key.len + pair[i].value.len + 2);
+        if (p == NULL) {
+            return NULL;
+        }
+
+        (void) ngx_sprintf(p, "%V=%V%Z", &pair[i].key, &pair[i].value);
+
+        env[i] = (char *) p;
+    }
+
+    return env;
+}
+
+
+static char **
+ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs)
+{
+    char          **options;
+    ngx_uint_t      i;
+    ngx_keyval_t   *pair;
+
+    options = ngx_pcalloc(cf->pool, (2 * pairs->nelts + 1) * sizeof(char *));
+    if (options == NULL) {
+        return NULL;
+    }
+
+    pair = pairs->elts;
+
+    for (i = 0; i < pairs->nelts; i++) {
+        options[2 * i] = (char *) pair[i].key.data;
+        options[2 * i + 1] = (char *) pair[i].value.data;
+    }
+
+    return options;
+}
+
+
+/* What was inherited from one place is alike without being looked at. */
+
+static ngx_uint_t
+ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
+    ngx_http_nixery_loc_conf_t *two)
+{
+    return one->env == two->env
+           && one->options == two->options
+           && one->build_timeout == two->build_timeout
+           && one->max_layers == two->max_layers
+           && one->thread_pool == two->thread_pool
+           && ngx_strcmp(one->packages.value.data,
+                         two->packages.value.data) == 0
+           && ngx_strcmp(one->builder.value.data,
+                         two->builder.value.data) == 0
+           && ngx_strcmp(one->storage.value.data,
+                         two->storage.value.data) == 0
+           && ngx_strcmp(one->nix_build.value.data,
+                         two->nix_build.value.data) == 0
+           && ngx_strcmp(one->temp_path.value.data,
+                         two->temp_path.value.data) == 0;
+}
+
+
+/*
+ * Defines the default pool, unless the operator did, by the directive that an
+ * operator would: only its own module knows what a pool looks like.
+ */
+
+static ngx_thread_pool_t *
+ngx_http_nixery_thread_pool(ngx_conf_t *cf)
+{
+    u_char              threads[sizeof("threads=") + NGX_INT_T_LEN];
+    ngx_str_t           args[4], name;
+    ngx_uint_t          i;
+    ngx_array_t         array;
+    ngx_module_t      **modules;
+    ngx_command_t      *cmd;
+    ngx_thread_pool_t  *tp;
+
+    ngx_str_set(&name, NGX_HTTP_NIXERY_POOL);
+
+    tp = ngx_thread_pool_get(cf->cycle, &name);
+
+    if (tp != NULL) {
+        return tp;
+    }
+
+    modules = cf->cycle->modules;
+
+    for (i = 0; ngx_strcmp(modules[i]->name, "ngx_thread_pool_module") != 0;
+         i++)
+    {
+        /* void */
+    }
+
+    cmd = modules[i]->commands;
+
+    args[0] = cmd->name;
+    args[1] = name;
+    args[2].data = threads;
+    args[2].len = ngx_sprintf(threads, "threads=%i", 2 * ngx_ncpu) - threads;
+    ngx_str_set(&args[3], "max_queue=100");
+
+    ngx_memzero(&array, sizeof(ngx_array_t));
+
+    array.elts = args;
+    array.nelts = 4;
+
+    cf->args = &array;
+
+    if (cmd->set(cf, cmd, NULL) != NGX_CONF_OK) {
+        return NULL;
+    }
+
+    return ngx_thread_pool_get(cf->cycle, &name);
+}
+
+
+void
+ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
+    ngx_http_nixery_value_t *value, ngx_err_t err, const char *fmt, ...)
+{
+    u_char    errstr[NGX_MAX_CONF_ERRSTR], *p;
+    va_list   args;
+
+    va_start(args, fmt);
+    p = ngx_vslprintf(errstr, errstr + NGX_MAX_CONF_ERRSTR, fmt, args);
+    va_end(args);
+
+    /* a default stands nowhere: then it is "nixery" that needs it */
+
+    if (value->file == NULL) {
+        value = &nlcf->nixery;
+    }
+
+    cf->conf_file->file.name.data = value->file;
+    cf->conf_file->line = value->line;
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, err, "%*s",
+                       (size_t) (p - errstr), errstr);
+}

@@ -1,0 +1,213 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#ifndef _NGX_HTTP_NIXERY_MODULE_H_INCLUDED_
+#define _NGX_HTTP_NIXERY_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "nixery_build.h"
+
+
+#define NGX_HTTP_NIXERY_TEMP_PATH   "nixery_temp"
+#define NGX_HTTP_NIXERY_POOL        "nixery"
+#define NGX_HTTP_NIXERY_LAYERS      94
+
+#define NGX_HTTP_NIXERY_CACHE_MISS  1   /* a build was started */
+#define NGX_HTTP_NIXERY_CACHE_WAIT  2   /* a running build was joined */
+#define NGX_HTTP_NIXERY_CACHE_HIT   3   /* it was stored already */
+
+
+typedef struct ngx_http_nixery_build_s  ngx_http_nixery_build_t;
+
+
+/* A value, and where in the configuration it stands. */
+
+typedef struct {
+    ngx_str_t                        value;   /* data NULL: not set */
+    u_char                          *file;    /* NULL: a default */
+    ngx_uint_t                       line;
+} ngx_http_nixery_value_t;
+
+
+/* What locations that are configured alike have in common. */
+
+typedef struct {
+    nixery_settings_t                settings;
+    const char                      *directory;   /* of the storage */
+    nixery_error_t                   error;       /* why it is not open */
+    ngx_thread_pool_t               *thread_pool;
+} ngx_http_nixery_registry_t;
+
+
+typedef struct {
+    ngx_array_t                      locations;
+                                         /* ngx_http_nixery_loc_conf_t * */
+    ngx_array_t                      registries;
+                                         /* ngx_http_nixery_registry_t * */
+
+    ngx_rbtree_t                     builds;     /* running, in this worker */
+    ngx_rbtree_node_t                sentinel;
+} ngx_http_nixery_main_conf_t;
+
+
+typedef struct {
+    ngx_http_nixery_value_t          nixery;     /* set: it is a registry */
+    ngx_http_nixery_value_t          packages;
+    ngx_http_nixery_value_t          builder;
+    ngx_http_nixery_value_t          storage;
+    ngx_http_nixery_value_t          nix_build;
+    ngx_http_nixery_value_t          temp_path;
+
+    ngx_array_t                     *env;        /* ngx_keyval_t, or NULL */
+    ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
+    ngx_msec_t                       build_timeout;
+    ngx_int_t                        max_layers;
+    ngx_thread_pool_t               *thread_pool;   /* NULL: the default */
+
+    ngx_http_nixery_registry_t      *registry;
+} ngx_http_nixery_loc_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_NIXERY_UNKNOWN = 0,
+    NGX_HTTP_NIXERY_BASE,
+    NGX_HTTP_NIXERY_MANIFEST,
+    NGX_HTTP_NIXERY_BLOB,
+    NGX_HTTP_NIXERY_UPLOAD
+} ngx_http_nixery_route_e;
+
+
+typedef struct {
+    ngx_http_nixery_route_e          kind;
+    ngx_str_t                        name;
+    ngx_str_t                        reference;
+} ngx_http_nixery_route_t;
+
+
+typedef struct {
+    ngx_str_t                        image;      /* canonical name */
+    ngx_str_t                        digest;     /* "sha256:..." */
+    ngx_str_t                        build_id;
+    ngx_msec_t                       build_time;
+    ngx_uint_t                       cache_status;
+
+    /* while the request waits for a build */
+    ngx_queue_t                      queue;
+    ngx_http_request_t              *request;
+    ngx_http_nixery_build_t         *build;      /* NULL: it does not */
+} ngx_http_nixery_ctx_t;
+
+
+/* The fd stands where logging of timers looks for a connection's. */
+
+struct ngx_http_nixery_build_s {
+    void                            *dummy[3];
+    ngx_socket_t                     fd;
+
+    ngx_str_node_t                   node;
+    ngx_rbtree_t                    *tree;
+    ngx_queue_t                      waiters;
+    ngx_event_t                      timer;
+    ngx_msec_t                       start;
+    ngx_pool_t                      *pool;
+    ngx_log_t                       *log;
+    ngx_str_t                        id;
+    atomic_int                       ended;      /* by the thread */
+
+    nixery_build_t                   job;
+};
+
+
+extern ngx_module_t  ngx_http_nixery_module;
+extern ngx_module_t  ngx_http_nixery_cycle_module;
+
+
+/* directives */
+
+char *ngx_http_nixery_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_nixery_set_kind(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_nixery_set_pool(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_nixery_check_timeout(ngx_conf_t *cf, void *post, void *data);
+
+/*
+ * When the whole configuration is read: makes the locations' registries, and
+ * checks that the workers' user can work with what they name.
+ */
+char *ngx_http_nixery_init_conf(ngx_cycle_t *cycle, void *conf);
+ngx_int_t ngx_http_nixery_check(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
+
+/* Logs an error of configuration with the place of the value. */
+void ngx_http_nixery_conf_error(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
+    ngx_err_t err, const char *fmt, ...);
+
+/* requests */
+
+ngx_int_t ngx_http_nixery_handler(ngx_http_request_t *r);
+void ngx_http_nixery_route(ngx_str_t *uri, ngx_http_nixery_route_t *route);
+
+ngx_int_t ngx_http_nixery_manifest_tag(ngx_http_request_t *r,
+    nixery_image_t *image);
+ngx_int_t ngx_http_nixery_manifest_digest(ngx_http_request_t *r,
+    const char *hex);
+ngx_int_t ngx_http_nixery_manifest_built(ngx_http_request_t *r,
+    ngx_http_nixery_build_t *build);
+
+ngx_int_t ngx_http_nixery_blob(ngx_http_request_t *r, const char *hex);
+
+/*
+ * Opens a stored object: NGX_OK, NGX_DECLINED when it is not there, or
+ * NGX_ERROR, which is logged.
+ */
+ngx_int_t ngx_http_nixery_open(ngx_http_request_t *r, const char *hex,
+    ngx_str_t *path, ngx_open_file_info_t *of);
+
+/*
+ * Makes the request wait for the build of an image, which it takes over:
+ * NGX_DONE; NGX_BUSY when too many builds wait for a thread; or a status.
+ */
+ngx_int_t ngx_http_nixery_build(ngx_http_request_t *r, nixery_image_t *image);
+void ngx_http_nixery_cancel_builds(ngx_http_nixery_main_conf_t *nmcf);
+
+/* When the process ends: NGX_BUSY if a thread still runs. */
+ngx_int_t ngx_http_nixery_free_builds(ngx_http_nixery_main_conf_t *nmcf);
+
+/* answers */
+
+ngx_int_t ngx_http_nixery_header(ngx_http_request_t *r, const char *name,
+    u_char *value, size_t len);
+
+/* What is common to all answers with content that has a digest. */
+ngx_int_t ngx_http_nixery_content(ngx_http_request_t *r, const char *hex,
+    ngx_uint_t immutable);
+
+/* Status, type and length; and no filter may encode the content. */
+ngx_int_t ngx_http_nixery_prepare(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *type, off_t length);
+ngx_int_t ngx_http_nixery_send(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *type, ngx_str_t *body);
+
+ngx_int_t ngx_http_nixery_error(ngx_http_request_t *r, ngx_uint_t status,
+    const char *code, const char *message);
+
+/* Answers what the core met; build: the one it met it in, or NULL. */
+ngx_int_t ngx_http_nixery_core_error(ngx_http_request_t *r,
+    nixery_error_t *err, ngx_http_nixery_build_t *build);
+
+ngx_int_t ngx_http_nixery_add_variables(ngx_conf_t *cf);
+
+
+#endif /* _NGX_HTTP_NIXERY_MODULE_H_INCLUDED_ */
