@@ -29,6 +29,7 @@ static void ngx_http_nixery_destroy_build(ngx_http_nixery_build_t *build);
 static ngx_int_t ngx_http_nixery_wait(ngx_http_request_t *r,
     ngx_http_nixery_build_t *build);
 static void ngx_http_nixery_cleanup(void *data);
+static void ngx_http_nixery_abandoned(ngx_http_nixery_build_t *build);
 static void ngx_http_nixery_timer(ngx_event_t *ev);
 static void ngx_http_nixery_thread(void *data, ngx_log_t *log);
 static void ngx_http_nixery_done(ngx_event_t *ev);
@@ -324,9 +325,25 @@ ngx_http_nixery_cleanup(void *data)
 {
     ngx_http_nixery_ctx_t *ctx = data;
 
-    if (ctx->build != NULL) {
-        ngx_queue_remove(&ctx->queue);
-        ctx->build = NULL;
+    if (ctx->build == NULL) {
+        return;
+    }
+
+    ngx_queue_remove(&ctx->queue);
+
+    ngx_http_nixery_abandoned(ctx->build);
+
+    ctx->build = NULL;
+}
+
+
+/* A worker that is told to quit waits for its clients, not for nobody. */
+
+static void
+ngx_http_nixery_abandoned(ngx_http_nixery_build_t *build)
+{
+    if (ngx_exiting && ngx_queue_empty(&build->waiters)) {
+        ngx_http_nixery_cancel(build);
     }
 }
 
@@ -336,9 +353,7 @@ ngx_http_nixery_timer(ngx_event_t *ev)
 {
     ngx_http_nixery_build_t *build = ev->data;
 
-    if (ngx_exiting && ngx_queue_empty(&build->waiters)) {
-        ngx_http_nixery_cancel(build);
-    }
+    ngx_http_nixery_abandoned(build);
 
     ngx_add_timer(ev, NGX_HTTP_NIXERY_BUILD_TICK);
 }

@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_nixery_module.h"
+#include "nixery_layers.h"
 
 
 static char *ngx_http_nixery_set_value(ngx_conf_t *cf,
@@ -220,6 +221,23 @@ ngx_http_nixery_check_timeout(ngx_conf_t *cf, void *post, void *data)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "a build must have a time limit, "
                            "\"nixery_build_timeout\" cannot be 0");
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_int_t *layers = data;
+
+    if (*layers < NIXERY_LAYERS_MIN || *layers > NIXERY_LAYERS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"nixery_max_layers\" must be between %d and %d, "
+                           "which is what images can have",
+                           NIXERY_LAYERS_MIN, NIXERY_LAYERS_MAX);
         return NGX_CONF_ERROR;
     }
 

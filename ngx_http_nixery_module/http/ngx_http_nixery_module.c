@@ -5,7 +5,6 @@
 
 
 #include "ngx_http_nixery_module.h"
-#include "nixery_layers.h"
 #include "nixery_work.h"
 
 
@@ -24,8 +23,8 @@ static void ngx_http_nixery_merge_value(ngx_http_nixery_value_t *value,
 static ngx_conf_post_t  ngx_http_nixery_timeout_post =
     { ngx_http_nixery_check_timeout };
 
-static ngx_conf_num_bounds_t  ngx_http_nixery_layers_bounds =
-    { ngx_conf_check_num_bounds, NIXERY_LAYERS_MIN, NIXERY_LAYERS_MAX };
+static ngx_conf_post_t  ngx_http_nixery_layers_post =
+    { ngx_http_nixery_check_layers };
 
 static ngx_str_t  ngx_http_nixery_packages_kind = ngx_string("path");
 static ngx_str_t  ngx_http_nixery_storage_kind = ngx_string("directory");
@@ -105,7 +104,7 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       ngx_conf_set_num_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_nixery_loc_conf_t, max_layers),
-      &ngx_http_nixery_layers_bounds },
+      &ngx_http_nixery_layers_post },
 
     { ngx_string("nixery_temp_path"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,

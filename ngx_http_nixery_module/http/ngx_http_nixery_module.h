@@ -140,6 +140,7 @@ char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_nixery_set_pool(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_check_timeout(ngx_conf_t *cf, void *post, void *data);
+char *ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data);
 
 /*
  * When the whole configuration is read: makes the locations' registries, and
