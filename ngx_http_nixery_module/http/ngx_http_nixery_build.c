@@ -16,8 +16,7 @@
     (NIXERY_HEX_LEN + sizeof(ngx_http_nixery_registry_t *))
 
 #define ngx_http_nixery_build_of(n)                                          \
-    ((ngx_http_nixery_build_t *)                                             \
-     ((u_char *) (n) - offsetof(ngx_http_nixery_build_t, node)))
+    ngx_rbtree_data(n, ngx_http_nixery_build_t, node)
 
 
 static ngx_int_t ngx_http_nixery_start(ngx_http_request_t *r,

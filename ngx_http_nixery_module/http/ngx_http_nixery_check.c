@@ -5,10 +5,6 @@
 
 
 #include "ngx_http_nixery_module.h"
-#include "nixery_sha256.h"
-
-
-#define NGX_HTTP_NIXERY_BUILDER_MAX  (16 * 1024 * 1024)
 
 
 /* What the master gives up to look at files as its workers will. */
@@ -30,8 +26,6 @@ static ngx_int_t ngx_http_nixery_check_packages(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_check_builder(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
-static const char *ngx_http_nixery_builder_id(ngx_conf_t *cf,
-    const char *path, ngx_fd_t fd, size_t size);
 static ngx_int_t ngx_http_nixery_check_program(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_check_storage(ngx_conf_t *cf,
@@ -176,88 +170,24 @@ static ngx_int_t
 ngx_http_nixery_check_builder(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf)
 {
-    char               *path;
-    ngx_fd_t            fd;
-    ngx_err_t           err;
-    const char         *id;
-    ngx_file_info_t     fi;
-
-    static const char   what[] = "\"nixery_builder\" must be a Nix file that "
-                                 "the workers' user can read";
+    char  *path, *id;
 
     path = (char *) nlcf->builder.value.data;
 
-    fd = ngx_open_file(path, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK, NGX_FILE_OPEN,
-                       0);
-
-    if (fd == NGX_INVALID_FILE) {
-        return ngx_http_nixery_refuse(cf, nlcf, &nlcf->builder, ngx_errno,
-                                      path, what);
-    }
-
-    id = NULL;
-    err = 0;
-
-    if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR) {
-        err = ngx_errno;
-
-    } else if (ngx_is_dir(&fi)) {
-        err = NGX_EISDIR;
-
-    } else if (!ngx_is_file(&fi)
-               || ngx_file_size(&fi) > NGX_HTTP_NIXERY_BUILDER_MAX)
-    {
-        err = NGX_EINVAL;
-
-    } else {
-        id = ngx_http_nixery_builder_id(cf, path, fd, ngx_file_size(&fi));
-        err = ngx_errno;
-    }
-
-    (void) ngx_close_file(fd);
-
+    id = ngx_pnalloc(cf->pool, NIXERY_HEX_LEN + 1);
     if (id == NULL) {
-        return ngx_http_nixery_refuse(cf, nlcf, &nlcf->builder, err, path,
-                                      what);
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_nixery_builder_id(path, id) != NGX_OK) {
+        return ngx_http_nixery_refuse(cf, nlcf, &nlcf->builder, ngx_errno,
+                                      path, "\"nixery_builder\" must be a Nix "
+                                      "file that the workers' user can read");
     }
 
     nlcf->registry->settings.builder_id = id;
 
     return NGX_OK;
-}
-
-
-/* Where it is matters too: a builder imports what stands beside it. */
-
-static const char *
-ngx_http_nixery_builder_id(ngx_conf_t *cf, const char *path, ngx_fd_t fd,
-    size_t size)
-{
-    char             *real, *id;
-    u_char           *text;
-    nixery_sha256_t  *sha;
-
-    id = ngx_pnalloc(cf->pool, NIXERY_HEX_LEN + 1);
-    text = ngx_alloc(size, cf->log);
-    real = realpath(path, NULL);
-    sha = nixery_sha256_new();
-
-    if (id != NULL && text != NULL && real != NULL && sha != NULL
-        && ngx_read_fd(fd, text, size) == (ssize_t) size)
-    {
-        nixery_sha256_string(sha, real);
-        nixery_sha256_item(sha, text, size);
-        nixery_sha256_final(sha, id);
-
-    } else {
-        id = NULL;
-    }
-
-    nixery_sha256_free(sha);
-    free(real);
-    ngx_free(text);
-
-    return id;
 }
 
 
@@ -271,15 +201,18 @@ ngx_http_nixery_check_program(ngx_conf_t *cf,
 
     path = (char *) nlcf->nix_build.value.data;
 
+    err = 0;
+
     if (ngx_file_info(path, &fi) == NGX_FILE_ERROR
         || ngx_http_nixery_access(path, X_OK) != NGX_OK)
     {
         err = ngx_errno;
 
-    } else if (!ngx_is_file(&fi)) {
+    } else if (ngx_is_dir(&fi)) {
         err = NGX_EISDIR;
+    }
 
-    } else {
+    if (err == 0) {
         return NGX_OK;
     }
 
@@ -301,7 +234,9 @@ ngx_http_nixery_check_storage(ngx_conf_t *cf,
     nixery_error_t      error;
     nixery_storage_t   *storage;
 
-    static const char  *folders[] = { "/layers", "/manifests", "/builds", "/tmp" };
+    static const char  *folders[] = {
+        "/layers", "/manifests", "/builds", "/tmp"
+    };
     static const char   what[] = "\"nixery_storage directory\" must be a "
                                  "directory that the workers' user can write";
 
@@ -351,16 +286,23 @@ ngx_http_nixery_check_directory(ngx_conf_t *cf,
     ngx_err_t        err;
     ngx_file_info_t  fi;
 
+    err = 0;
+
     if (ngx_file_info(path, &fi) == NGX_FILE_ERROR) {
         err = ngx_errno;
+    }
 
-    } else if (!ngx_is_dir(&fi)) {
+    if (err == 0 && !ngx_is_dir(&fi)) {
         err = NGX_ENOTDIR;
+    }
 
-    } else if (ngx_http_nixery_access(path, R_OK|W_OK|X_OK) != NGX_OK) {
+    if (err == 0
+        && ngx_http_nixery_access(path, R_OK|W_OK|X_OK) != NGX_OK)
+    {
         err = ngx_errno;
+    }
 
-    } else {
+    if (err == 0) {
         return NGX_OK;
     }
 
@@ -418,8 +360,9 @@ ngx_http_nixery_refuse(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
     }
 
     if (*user != '\0') {
-        ngx_http_nixery_conf_error(cf, nlcf, value, err, "%s: \"%s\", user "
-                                   "\"%s\"", what, path, user);
+        ngx_http_nixery_conf_error(cf, nlcf, value, err,
+                                   "%s: \"%s\", user \"%s\"",
+                                   what, path, user);
 
     } else {
         ngx_http_nixery_conf_error(cf, nlcf, value, err, "%s: \"%s\"", what,
@@ -484,8 +427,8 @@ ngx_http_nixery_become_worker(ngx_conf_t *cf, ngx_http_nixery_identity_t *id)
         || seteuid(ccf->user) == -1)
     {
         ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno,
-                      "can't become user \"%s\" to check what the workers "
-                      "may do", ccf->username);
+                      "can't become user \"%s\" to see what it may do",
+                      ccf->username);
         ngx_http_nixery_become_master(cf, id);
         return NGX_ERROR;
     }

@@ -30,6 +30,8 @@ static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
 static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
     ngx_http_nixery_loc_conf_t *two);
+static ngx_uint_t ngx_http_nixery_same(ngx_http_nixery_value_t *one,
+    ngx_http_nixery_value_t *two);
 static ngx_thread_pool_t *ngx_http_nixery_thread_pool(ngx_conf_t *cf);
 
 
@@ -418,16 +420,19 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
            && one->build_timeout == two->build_timeout
            && one->max_layers == two->max_layers
            && one->thread_pool == two->thread_pool
-           && ngx_strcmp(one->packages.value.data,
-                         two->packages.value.data) == 0
-           && ngx_strcmp(one->builder.value.data,
-                         two->builder.value.data) == 0
-           && ngx_strcmp(one->storage.value.data,
-                         two->storage.value.data) == 0
-           && ngx_strcmp(one->nix_build.value.data,
-                         two->nix_build.value.data) == 0
-           && ngx_strcmp(one->temp_path.value.data,
-                         two->temp_path.value.data) == 0;
+           && ngx_http_nixery_same(&one->packages, &two->packages)
+           && ngx_http_nixery_same(&one->builder, &two->builder)
+           && ngx_http_nixery_same(&one->storage, &two->storage)
+           && ngx_http_nixery_same(&one->nix_build, &two->nix_build)
+           && ngx_http_nixery_same(&one->temp_path, &two->temp_path);
+}
+
+
+static ngx_uint_t
+ngx_http_nixery_same(ngx_http_nixery_value_t *one,
+    ngx_http_nixery_value_t *two)
+{
+    return ngx_strcmp(one->value.data, two->value.data) == 0;
 }
 
 
@@ -441,6 +446,7 @@ ngx_http_nixery_thread_pool(ngx_conf_t *cf)
 {
     u_char              threads[sizeof("threads=") + NGX_INT_T_LEN];
     ngx_str_t           args[4], name;
+    ngx_conf_t          pcf;
     ngx_uint_t          i;
     ngx_array_t         array;
     ngx_module_t      **modules;
@@ -476,9 +482,10 @@ ngx_http_nixery_thread_pool(ngx_conf_t *cf)
     array.elts = args;
     array.nelts = 4;
 
-    cf->args = &array;
+    pcf = *cf;
+    pcf.args = &array;
 
-    if (cmd->set(cf, cmd, NULL) != NGX_CONF_OK) {
+    if (cmd->set(&pcf, cmd, NULL) != NGX_CONF_OK) {
         return NULL;
     }
 

@@ -29,25 +29,30 @@ static u_char *ngx_http_nixery_text(u_char *p, ngx_str_t *text);
 static u_char *ngx_http_nixery_lines(u_char *p, ngx_str_t *log);
 
 
+/* by nixery_error_e; NIXERY_ERROR_NONE cannot be */
+
 static const struct {
     ngx_uint_t    status;
     const char   *code;
 } ngx_http_nixery_faults[] = {
-
-    /* NIXERY_ERROR_NONE */      { NGX_HTTP_INTERNAL_SERVER_ERROR, "UNKNOWN" },
-    /* NIXERY_ERROR_NAME */      { NGX_HTTP_BAD_REQUEST, "NAME_INVALID" },
-    /* NIXERY_ERROR_TAG */       { NGX_HTTP_BAD_REQUEST, "TAG_INVALID" },
-    /* NIXERY_ERROR_DIGEST */    { NGX_HTTP_BAD_REQUEST, "DIGEST_INVALID" },
-    /* NIXERY_ERROR_NOT_FOUND */ { NGX_HTTP_NOT_FOUND, "MANIFEST_UNKNOWN" },
-    /* NIXERY_ERROR_PACKAGE */   { NGX_HTTP_NOT_FOUND, "MANIFEST_UNKNOWN" },
-    /* NIXERY_ERROR_NIX */       { NGX_HTTP_INTERNAL_SERVER_ERROR, "UNKNOWN" },
-    /* NIXERY_ERROR_RESULT */    { NGX_HTTP_INTERNAL_SERVER_ERROR, "UNKNOWN" },
-    /* NIXERY_ERROR_TIMEOUT */   { NGX_HTTP_GATEWAY_TIME_OUT, "UNKNOWN" },
-    /* NIXERY_ERROR_CANCELED */  { NGX_HTTP_TOO_MANY_REQUESTS,
-                                   "TOOMANYREQUESTS" },
-    /* NIXERY_ERROR_STORAGE */   { NGX_HTTP_BAD_GATEWAY, "UNKNOWN" },
-    /* NIXERY_ERROR_SYSTEM */    { NGX_HTTP_INTERNAL_SERVER_ERROR, "UNKNOWN" }
+    { 500, "UNKNOWN" },
+    { 400, "NAME_INVALID" },
+    { 400, "TAG_INVALID" },
+    { 400, "DIGEST_INVALID" },
+    { 404, "MANIFEST_UNKNOWN" },   /* NIXERY_ERROR_NOT_FOUND */
+    { 404, "MANIFEST_UNKNOWN" },   /* NIXERY_ERROR_PACKAGE */
+    { 500, "UNKNOWN" },            /* NIXERY_ERROR_NIX */
+    { 500, "UNKNOWN" },            /* NIXERY_ERROR_RESULT */
+    { 504, "UNKNOWN" },            /* NIXERY_ERROR_TIMEOUT */
+    { 429, "TOOMANYREQUESTS" },    /* NIXERY_ERROR_CANCELED */
+    { 502, "UNKNOWN" },            /* NIXERY_ERROR_STORAGE */
+    { 500, "UNKNOWN" }             /* NIXERY_ERROR_SYSTEM */
 };
+
+/* what is around the parts of an answer */
+static const char  ngx_http_nixery_error_json[] =
+    "{\"errors\":[{\"code\":\"\",\"message\":\"\","
+    "\"detail\":{\"build\":\"\",\"log\":[]}}]}\n";
 
 static ngx_str_t  ngx_http_nixery_error_type = ngx_string("application/json");
 
@@ -156,9 +161,8 @@ ngx_http_nixery_send_fault(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    len = sizeof("{\"errors\":[{\"code\":\"\",\"message\":\"\","
-                 "\"detail\":{\"build\":\"\",\"log\":[]}}]}\n") - 1
-          + fault->code.len + ngx_http_nixery_text_len(&fault->message)
+    len = sizeof(ngx_http_nixery_error_json) + fault->code.len
+          + ngx_http_nixery_text_len(&fault->message)
           + fault->build.len + 3 * fault->log.len + sizeof("\"\"") - 1
           + ngx_escape_json(NULL, fault->log.data, fault->log.len);
 

@@ -20,11 +20,13 @@ static void ngx_http_nixery_merge_value(ngx_http_nixery_value_t *value,
     ngx_http_nixery_value_t *prev);
 
 
-static ngx_conf_post_t  ngx_http_nixery_timeout_post =
-    { ngx_http_nixery_check_timeout };
+static ngx_conf_post_t  ngx_http_nixery_timeout_post = {
+    ngx_http_nixery_check_timeout
+};
 
-static ngx_conf_post_t  ngx_http_nixery_layers_post =
-    { ngx_http_nixery_check_layers };
+static ngx_conf_post_t  ngx_http_nixery_layers_post = {
+    ngx_http_nixery_check_layers
+};
 
 static ngx_str_t  ngx_http_nixery_packages_kind = ngx_string("path");
 static ngx_str_t  ngx_http_nixery_storage_kind = ngx_string("directory");

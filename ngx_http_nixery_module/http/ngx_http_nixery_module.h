@@ -150,6 +150,14 @@ char *ngx_http_nixery_init_conf(ngx_cycle_t *cycle, void *conf);
 ngx_int_t ngx_http_nixery_check(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 
+/*
+ * What a builder is known by: a SHA-256 over where it is, what it says, and
+ * what the Nix files and scripts beside it say, which it may import.
+ * NGX_ERROR with errno set: the file can't be read.
+ */
+ngx_int_t ngx_http_nixery_builder_id(const char *path,
+    char id[NIXERY_HEX_LEN + 1]);
+
 /* Logs an error of configuration with the place of the value. */
 void ngx_http_nixery_conf_error(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
