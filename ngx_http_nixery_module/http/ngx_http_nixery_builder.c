@@ -147,21 +147,18 @@ ngx_http_nixery_hash_folder(nixery_sha256_t *sha, const char *folder)
     rc = NGX_OK;
 
     for (i = 0; i < n; i++) {
+        nixery_sha256_string(sha, names[i]->d_name);
 
-        if (rc == NGX_OK
-            && asprintf(&path, "%s/%s", folder, names[i]->d_name) == -1)
-        {
-            rc = NGX_ERROR;
-        }
-
-        if (rc == NGX_OK) {
-            nixery_sha256_string(sha, names[i]->d_name);
+        if (asprintf(&path, "%s/%s", folder, names[i]->d_name) != -1) {
 
             /* what the user can't read no builder of its can import */
 
             (void) ngx_http_nixery_hash_file(sha, path);
 
             free(path);
+
+        } else {
+            rc = NGX_ERROR;
         }
 
         free(names[i]);

@@ -7,6 +7,11 @@
 #include "ngx_http_nixery_module.h"
 
 
+/* what is around the parts of an answer */
+#define NGX_HTTP_NIXERY_JSON                                                 \
+    "{\"errors\":[{\"code\":\"\",\"message\":\"\","                            \
+    "\"detail\":{\"build\":\"\",\"log\":[\"\"]}}]}\n"
+
 #define ngx_http_nixery_cat(p, text)                                         \
     ngx_cpymem(p, text, sizeof(text) - 1)
 
@@ -48,11 +53,6 @@ static const struct {
     { 502, "UNKNOWN" },            /* NIXERY_ERROR_STORAGE */
     { 500, "UNKNOWN" }             /* NIXERY_ERROR_SYSTEM */
 };
-
-/* what is around the parts of an answer */
-static const char  ngx_http_nixery_error_json[] =
-    "{\"errors\":[{\"code\":\"\",\"message\":\"\","
-    "\"detail\":{\"build\":\"\",\"log\":[]}}]}\n";
 
 static ngx_str_t  ngx_http_nixery_error_type = ngx_string("application/json");
 
@@ -161,10 +161,11 @@ ngx_http_nixery_send_fault(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    len = sizeof(ngx_http_nixery_error_json) + fault->code.len
-          + ngx_http_nixery_text_len(&fault->message)
-          + fault->build.len + 3 * fault->log.len + sizeof("\"\"") - 1
-          + ngx_escape_json(NULL, fault->log.data, fault->log.len);
+    /* a line's end in the log becomes the three bytes between two strings */
+
+    len = sizeof(NGX_HTTP_NIXERY_JSON) - 1 + fault->code.len
+          + ngx_http_nixery_text_len(&fault->message) + fault->build.len
+          + ngx_http_nixery_text_len(&fault->log) + 2 * fault->log.len;
 
     p = ngx_pnalloc(r->pool, len);
     if (p == NULL) {
@@ -213,7 +214,7 @@ ngx_http_nixery_text(u_char *p, ngx_str_t *text)
 }
 
 
-/* Each line becomes a string: a line's end, one byte, becomes three. */
+/* Each line becomes a string of a list. */
 
 static u_char *
 ngx_http_nixery_lines(u_char *p, ngx_str_t *log)
