@@ -29,10 +29,12 @@ static int nixery_layers_compare_paths(const void *one, const void *two);
 
 /*
  * Each of the highest-ranking paths has a layer of its own, the others share
- * the last one.  What an image does not share with others is then as small as
- * it can be without knowing them.  The rank is the size, raised by up to double
- * with the number of paths that refer to it: what is used widely here is used
- * elsewhere.
+ * one.  What an image does not share with others is then as small as it can be
+ * without knowing them.  The rank is the size, raised by up to double with the
+ * number of paths that refer to it: what is used widely here is used elsewhere.
+ *
+ * The highest rank is the lowest layer: clients keep unpacked layers by all that
+ * is below them, so that images share those that they begin with.
  */
 
 int
@@ -61,14 +63,12 @@ nixery_plan_make(nixery_plan_t *plan, const nixery_result_t *result,
         return nixery_error_nomem(err);
     }
 
-    if (own < n) {
-        nixery_layers_add(plan, ranks + own, n - own);
+    for (i = 0; i < own; i++) {
+        nixery_layers_add(plan, ranks + i, 1);
     }
 
-    /* the highest rank last: the upper layers are those that are alike */
-
-    for (i = own; i > 0; i--) {
-        nixery_layers_add(plan, ranks + i - 1, 1);
+    if (own < n) {
+        nixery_layers_add(plan, ranks + own, n - own);
     }
 
     free(ranks);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "nixery_file.h"
 #include "nixery_pack.h"
@@ -17,7 +18,11 @@
 
 
 #define NIXERY_PACK_LEVEL        1
-#define NIXERY_PACK_THREADS_MAX  10   /* bounds the buffers, 2 MiB a piece */
+#define NIXERY_PACK_THREADS_MAX  16
+#define NIXERY_PACK_BUFFERS_MAX  36   /* of one piece each: bounds the memory */
+
+/* How much of a file is handed to the disk at once while the rest is packed. */
+#define NIXERY_PACK_WRITE_BACK   (8 * 1024 * 1024)
 
 
 /*
@@ -35,11 +40,17 @@ struct nixery_piece_s {
     nixery_piece_t              *next;
     nixery_state_t              *state;
     uint64_t                     number;     /* within its layer */
-    size_t                       in_len;
-    size_t                       out_len;
-    char                        *in;
-    char                        *out;
+    size_t                       len;
+    char                        *data;       /* of the tar, then of the file */
 };
+
+
+/* A thread's own. */
+
+typedef struct {
+    struct libdeflate_compressor  *compressor;
+    char                          *spare;    /* buffer to compress into */
+} nixery_press_t;
 
 
 /* A layer under way. */
@@ -54,7 +65,8 @@ struct nixery_state_s {
     nixery_piece_t              *ready;      /* compressed, sorted by number */
     uint64_t                     made;       /* pieces of the tar so far */
     uint64_t                     written;    /* pieces in the file */
-    struct libdeflate_compressor  *compressor;   /* of the producing thread */
+    nixery_press_t              *press;      /* of the producing thread */
+    uint64_t                     flushed;    /* bytes on their way to disk */
     unsigned                     whole:1;    /* the tar has ended */
     unsigned                     writing:1;  /* someone is at the file */
 };
@@ -68,8 +80,11 @@ typedef struct nixery_packer_s {
     size_t                       next;       /* layer to start */
     size_t                       ndone;
     nixery_piece_t              *pieces;
-    size_t                       npieces;
     nixery_piece_t              *free;
+    char                        *buffers;    /* the pieces', then spare ones */
+    char                        *spare;
+    size_t                       size;       /* of one buffer */
+    size_t                       nbuffers;
     nixery_piece_t              *queue;      /* to be compressed, in order */
     nixery_piece_t             **last;
     nixery_pack_done_pt          callback;
@@ -95,7 +110,7 @@ static int nixery_pack_get(nixery_state_t *state, nixery_error_t *err);
 static void nixery_pack_queue(nixery_packer_t *p, nixery_piece_t *piece);
 static nixery_piece_t *nixery_pack_take(nixery_packer_t *p);
 static int nixery_pack_compress(nixery_packer_t *p, nixery_piece_t *piece,
-    struct libdeflate_compressor *c, nixery_error_t *err);
+    nixery_press_t *press, nixery_error_t *err);
 static int nixery_pack_write(nixery_packer_t *p, nixery_state_t *state,
     nixery_error_t *err);
 static int nixery_pack_finish(nixery_packer_t *p, nixery_state_t *state,
@@ -179,7 +194,7 @@ nixery_pack_threads(unsigned threads)
 static int
 nixery_pack_init(nixery_packer_t *p, nixery_pack_t *layers, unsigned threads)
 {
-    size_t           i, bound;
+    size_t           i, npieces;
     nixery_piece_t  *piece;
 
     (void) pthread_mutex_init(&p->mutex, NULL);
@@ -197,31 +212,44 @@ nixery_pack_init(nixery_packer_t *p, nixery_pack_t *layers, unsigned threads)
         p->states[i].fd = -1;
     }
 
-    /* one being filled and one being compressed for each, and some to spare */
+    /*
+     * Each thread compresses into a buffer of its own, which it then swaps for
+     * the piece's.  Of the pieces one is being filled and one compressed for each
+     * thread, the others wait for their turn to be written.
+     */
 
-    p->npieces = 2 * (size_t) threads + 2;
+    npieces = 2 * (size_t) threads + 2;
 
-    p->pieces = calloc(p->npieces, sizeof(nixery_piece_t));
+    if (npieces > NIXERY_PACK_BUFFERS_MAX - threads) {
+        npieces = NIXERY_PACK_BUFFERS_MAX - threads;
+    }
+
+    p->pieces = calloc(npieces, sizeof(nixery_piece_t));
     if (p->pieces == NULL) {
         return NIXERY_ERROR;
     }
 
-    bound = libdeflate_gzip_compress_bound(NULL, NIXERY_PACK_PIECE);
+    /* not malloc(): what is unmapped is given back for sure */
 
-    for (i = 0; i < p->npieces; i++) {
+    p->size = libdeflate_gzip_compress_bound(NULL, NIXERY_PACK_PIECE);
+    p->nbuffers = npieces + threads;
+    p->buffers = mmap(NULL, p->nbuffers * p->size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p->buffers == MAP_FAILED) {
+        p->buffers = NULL;
+        return NIXERY_ERROR;
+    }
+
+    for (i = 0; i < npieces; i++) {
         piece = &p->pieces[i];
 
-        piece->in = malloc(NIXERY_PACK_PIECE);
-        piece->out = malloc(bound);
-
-        if (piece->in == NULL || piece->out == NULL) {
-            return NIXERY_ERROR;
-        }
-
-        piece->out_len = bound;
+        piece->data = p->buffers + i * p->size;
         piece->next = p->free;
         p->free = piece;
     }
+
+    p->spare = p->buffers + npieces * p->size;
 
     return NIXERY_OK;
 }
@@ -233,9 +261,8 @@ nixery_pack_free(nixery_packer_t *p)
     size_t           i;
     nixery_state_t  *state;
 
-    for (i = 0; p->pieces != NULL && i < p->npieces; i++) {
-        free(p->pieces[i].in);
-        free(p->pieces[i].out);
+    if (p->buffers != NULL) {
+        (void) munmap(p->buffers, p->nbuffers * p->size);
     }
 
     for (i = 0; p->states != NULL && i < p->n; i++) {
@@ -286,17 +313,17 @@ nixery_pack_thread(void *data)
 {
     nixery_packer_t  *p = data;
 
-    int                            rc;
-    nixery_error_t                 err;
-    nixery_piece_t                *piece;
-    nixery_state_t                *state;
-    struct libdeflate_compressor  *c;
+    int              rc;
+    nixery_error_t   err;
+    nixery_piece_t  *piece;
+    nixery_press_t   press;
+    nixery_state_t  *state;
 
     memset(&err, 0, sizeof(nixery_error_t));
 
-    c = libdeflate_alloc_compressor(NIXERY_PACK_LEVEL);
+    press.compressor = libdeflate_alloc_compressor(NIXERY_PACK_LEVEL);
 
-    if (c == NULL) {
+    if (press.compressor == NULL) {
         (void) nixery_error_nomem(&err);
         nixery_pack_fail(p, &err);
         return NULL;
@@ -306,6 +333,9 @@ nixery_pack_thread(void *data)
 
     (void) pthread_mutex_lock(&p->mutex);
 
+    press.spare = p->spare;
+    p->spare += p->size;
+
     while (rc == NIXERY_OK && p->error.kind == NIXERY_ERROR_NONE
            && p->ndone != p->n)
     {
@@ -313,11 +343,11 @@ nixery_pack_thread(void *data)
 
         if (piece != NULL) {
             (void) pthread_mutex_unlock(&p->mutex);
-            rc = nixery_pack_compress(p, piece, c, &err);
+            rc = nixery_pack_compress(p, piece, &press, &err);
 
         } else if (p->next != p->n) {
             state = &p->states[p->next++];
-            state->compressor = c;
+            state->press = &press;
 
             (void) pthread_mutex_unlock(&p->mutex);
             rc = nixery_pack_produce(p, state, &err);
@@ -336,7 +366,7 @@ nixery_pack_thread(void *data)
         nixery_pack_fail(p, &err);
     }
 
-    libdeflate_free_compressor(c);
+    libdeflate_free_compressor(press.compressor);
 
     return NULL;
 }
@@ -429,7 +459,7 @@ nixery_pack_sink(void *data, const void *bytes, size_t len,
 
     for (p = bytes; len != 0; p += n, len -= n) {
 
-        if (state->piece != NULL && state->piece->in_len == NIXERY_PACK_PIECE) {
+        if (state->piece != NULL && state->piece->len == NIXERY_PACK_PIECE) {
             (void) pthread_mutex_lock(&packer->mutex);
             nixery_pack_queue(packer, state->piece);
             (void) pthread_mutex_unlock(&packer->mutex);
@@ -441,13 +471,13 @@ nixery_pack_sink(void *data, const void *bytes, size_t len,
             return NIXERY_ERROR;
         }
 
-        n = NIXERY_PACK_PIECE - state->piece->in_len;
+        n = NIXERY_PACK_PIECE - state->piece->len;
         if (n > len) {
             n = len;
         }
 
-        memcpy(state->piece->in + state->piece->in_len, p, n);
-        state->piece->in_len += n;
+        memcpy(state->piece->data + state->piece->len, p, n);
+        state->piece->len += n;
     }
 
     return NIXERY_OK;
@@ -490,7 +520,7 @@ nixery_pack_get(nixery_state_t *state, nixery_error_t *err)
 
         (void) pthread_mutex_unlock(&p->mutex);
 
-        rc = nixery_pack_compress(p, piece, state->compressor, err);
+        rc = nixery_pack_compress(p, piece, state->press, err);
         if (rc != NIXERY_OK) {
             return rc;
         }
@@ -503,7 +533,7 @@ nixery_pack_get(nixery_state_t *state, nixery_error_t *err)
     piece->next = NULL;
     piece->state = state;
     piece->number = state->made++;
-    piece->in_len = 0;
+    piece->len = 0;
 
     state->piece = piece;
 
@@ -547,8 +577,9 @@ nixery_pack_take(nixery_packer_t *p)
 
 static int
 nixery_pack_compress(nixery_packer_t *p, nixery_piece_t *piece,
-    struct libdeflate_compressor *c, nixery_error_t *err)
+    nixery_press_t *press, nixery_error_t *err)
 {
+    char             *data;
     nixery_state_t   *state;
     nixery_piece_t  **ready;
 
@@ -557,9 +588,12 @@ nixery_pack_compress(nixery_packer_t *p, nixery_piece_t *piece,
                                 "the build was canceled");
     }
 
-    piece->out_len = libdeflate_gzip_compress(
-        c, piece->in, piece->in_len, piece->out,
-        libdeflate_gzip_compress_bound(c, NIXERY_PACK_PIECE));
+    piece->len = libdeflate_gzip_compress(press->compressor, piece->data,
+                                          piece->len, press->spare, p->size);
+
+    data = piece->data;
+    piece->data = press->spare;
+    press->spare = data;
 
     state = piece->state;
 
@@ -610,19 +644,21 @@ nixery_pack_write(nixery_packer_t *p, nixery_state_t *state,
 
         (void) pthread_mutex_unlock(&p->mutex);
 
-        if (nixery_file_write(state->fd, piece->out, piece->out_len) == -1) {
+        if (nixery_file_write(state->fd, piece->data, piece->len) == -1) {
             return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
                                       "can't write work file \"%s\"",
                                       state->layer->file);
         }
 
-        nixery_sha256_update(state->digest, piece->out, piece->out_len);
+        nixery_sha256_update(state->digest, piece->data, piece->len);
 
-        /* on its way to the disk while the rest is packed */
-        (void) sync_file_range(state->fd, (off_t) state->layer->size,
-                               (off_t) piece->out_len, SYNC_FILE_RANGE_WRITE);
+        state->layer->size += piece->len;
 
-        state->layer->size += piece->out_len;
+        if (state->layer->size - state->flushed >= NIXERY_PACK_WRITE_BACK) {
+            (void) sync_file_range(state->fd, (off_t) state->flushed, 0,
+                                   SYNC_FILE_RANGE_WRITE);
+            state->flushed = state->layer->size;
+        }
 
         (void) pthread_mutex_lock(&p->mutex);
 
@@ -645,10 +681,13 @@ nixery_pack_finish(nixery_packer_t *p, nixery_state_t *state,
     nixery_sha256_final(state->digest, state->layer->digest);
 
     if (close(state->fd) == -1) {
-        state->fd = -1;
-        return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
+        (void) nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
                                   "can't write work file \"%s\"",
                                   state->layer->file);
+        (void) unlink(state->layer->file);
+        state->fd = -1;
+
+        return NIXERY_ERROR;
     }
 
     state->fd = -1;

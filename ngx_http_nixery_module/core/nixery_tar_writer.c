@@ -11,10 +11,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
+#include "nixery_file.h"
 #include "nixery_tar_writer.h"
 
 
-#define NIXERY_TAR_READ       (1024 * 1024)   /* bytes of a file at once */
 #define NIXERY_TAR_DEPTH_MAX  256             /* a descriptor each */
 #define NIXERY_TAR_MTIME      1               /* as Nix has it */
 
@@ -84,7 +84,7 @@ nixery_tar_writer_new(nixery_tar_sink_pt sink, void *data,
     w->err = err;
     w->archive = archive_write_new();
     w->entry = archive_entry_new();
-    w->buf = malloc(NIXERY_TAR_READ);
+    w->buf = malloc(NIXERY_FILE_CHUNK);
 
     /*
      * GNU's format: ustar where that suffices, and names in whatever encoding
@@ -490,13 +490,9 @@ nixery_tar_add_content(nixery_tar_writer_t *w, int fd, const char *name,
     ssize_t  n;
 
     for (left = size; left > 0; left -= n) {
-        n = read(fd, w->buf,
-                 left < NIXERY_TAR_READ ? (size_t) left : NIXERY_TAR_READ);
-
-        if (n == -1 && errno == EINTR) {
-            n = 0;
-            continue;
-        }
+        n = nixery_file_read(fd, w->buf,
+                             left < NIXERY_FILE_CHUNK ? (size_t) left
+                                                      : NIXERY_FILE_CHUNK);
 
         if (n == -1) {
             return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
@@ -514,9 +510,7 @@ nixery_tar_add_content(nixery_tar_writer_t *w, int fd, const char *name,
 
     /* neither less nor more than was promised in the header */
 
-    do {
-        n = left > 0 ? 1 : read(fd, w->buf, 1);
-    } while (n == -1 && errno == EINTR);
+    n = left > 0 ? 1 : nixery_file_read(fd, w->buf, 1);
 
     if (n != 0) {
         return nixery_error_set(err, NIXERY_ERROR_SYSTEM,
