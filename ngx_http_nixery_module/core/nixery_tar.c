@@ -23,7 +23,7 @@ nixery_tar_write(const nixery_tar_t *tar, nixery_tar_sink_pt sink, void *data,
     int                   rc;
     nixery_tar_writer_t  *w;
 
-    w = nixery_tar_writer_new(sink, data, tar->cancel, err);
+    w = nixery_tar_writer_new(tar, sink, data, err);
     if (w == NULL) {
         return NIXERY_ERROR;
     }

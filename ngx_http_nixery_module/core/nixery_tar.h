@@ -18,7 +18,8 @@ typedef int (*nixery_tar_sink_pt)(void *data, const void *bytes, size_t len,
 
 /*
  * What a layer's tar is made of.  Entries are sorted, mtime 1, uid and gid 0,
- * without owner names; ustar, and pax (POSIX.1-2001) only where ustar can't.
+ * without owner names; GNU's format, where pax can't keep a name that is not
+ * UTF-8 without a keyword that GNU tar warns of.
  */
 
 typedef struct {
@@ -31,8 +32,8 @@ typedef struct {
 
 
 /*
- * Writes the whole tar stream to the sink, reading files in pieces of at most
- * 1 MiB: memory does not depend on their size.
+ * Writes the whole tar stream to the sink, reading files in small pieces: memory
+ * does not depend on their size.
  * Errors: NIXERY_ERROR_SYSTEM (a path can't be read), _CANCELED, the sink's.
  */
 int nixery_tar_write(const nixery_tar_t *tar, nixery_tar_sink_pt sink,

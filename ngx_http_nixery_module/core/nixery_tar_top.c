@@ -322,14 +322,17 @@ nixery_top_directory(const nixery_tar_t *tar, nixery_top_t *dir,
         return node;
     }
 
-    fd = S_ISLNK(node->mode) && node->target[0] == '/'
+    /* nothing but the store is in the image, whatever else is on this disk */
+
+    fd = S_ISLNK(node->mode)
+         && strncmp(node->target, NIXERY_STORE "/", sizeof(NIXERY_STORE)) == 0
              ? nixery_top_open(tar, node->target, O_RDONLY | O_DIRECTORY)
              : -1;
 
     if (fd == -1) {
         (void) nixery_error_set(err, NIXERY_ERROR_SYSTEM,
-                                "\"%s\" of \"%s\" is no directory", name,
-                                tar->contents);
+                                "\"%s\" of \"%s\" is no directory of the"
+                                " store", name, tar->contents);
         return NULL;
     }
 
@@ -432,10 +435,6 @@ nixery_top_system(const nixery_tar_t *tar, nixery_top_t *root,
 
     dir->mode = S_IFDIR | 01777;
 
-    if (nixery_top_directory(tar, root, "root", 0700, err) == NULL) {
-        return NIXERY_ERROR;
-    }
-
     dir = nixery_top_directory(tar, root, "etc", 0755, err);
 
     if (dir == NULL
@@ -516,8 +515,11 @@ nixery_top_open(const nixery_tar_t *tar, const char *path, int flags)
     int              root, fd;
     struct open_how  how;
 
-    root = open(tar->root[0] != '\0' ? tar->root : "/",
-                O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (tar->root[0] == '\0') {
+        return open(path, flags | O_CLOEXEC);
+    }
+
+    root = open(tar->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root == -1) {
         return -1;
     }

@@ -13,7 +13,7 @@
 
 /*
  * The top layer: what is in tar->contents stands at the root of the image, and
- * beside it what programs expect of any system: /tmp, /root, /etc/passwd and
+ * beside it what programs expect of any system: /tmp, /etc/passwd and
  * /etc/group, and /usr/bin/env where the image has env.  What the contents have
  * of these themselves is left as it is.
  */

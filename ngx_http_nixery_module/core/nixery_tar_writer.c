@@ -4,14 +4,13 @@
  */
 
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "nixery_file.h"
+#include "nixery_tar_file.h"
 #include "nixery_tar_writer.h"
 
 
@@ -19,56 +18,17 @@
 #define NIXERY_TAR_MTIME      1               /* as Nix has it */
 
 
-/* A file with several names, by its first one. */
-
-typedef struct {
-    dev_t    dev;
-    ino_t    ino;
-    char    *name;
-} nixery_tar_link_t;
-
-
-struct nixery_tar_writer_s {
-    struct archive         *archive;
-    struct archive_entry   *entry;
-    nixery_tar_sink_pt      sink;
-    void                   *data;
-    nixery_cancel_t        *cancel;
-    nixery_error_t         *err;        /* of the call under way */
-    char                   *buf;
-    nixery_tar_link_t      *links;
-    size_t                  nlinks;
-    unsigned                depth;
-};
-
-
 static la_ssize_t nixery_tar_output(struct archive *a, void *data,
     const void *bytes, size_t len);
-static int nixery_tar_header(nixery_tar_writer_t *w, const char *name,
-    mode_t type, mode_t mode, nixery_error_t *err);
-static int nixery_tar_header_write(nixery_tar_writer_t *w, nixery_error_t *err);
-static int nixery_tar_failed(nixery_tar_writer_t *w, const char *name,
-    nixery_error_t *err);
-static int nixery_tar_add_file(nixery_tar_writer_t *w, int dir,
-    const char *base, const char *name, const struct stat *sb,
-    nixery_error_t *err);
-static int nixery_tar_add_content(nixery_tar_writer_t *w, int fd,
-    const char *name, off_t size, nixery_error_t *err);
 static int nixery_tar_add_tree(nixery_tar_writer_t *w, int dir,
     const char *base, const char *name, const struct stat *sb,
     nixery_error_t *err);
-static size_t nixery_tar_search(nixery_tar_writer_t *w,
-    const struct stat *sb);
-static const char *nixery_tar_linked(nixery_tar_writer_t *w,
-    const struct stat *sb);
-static int nixery_tar_link(nixery_tar_writer_t *w, const struct stat *sb,
-    const char *name);
 static int nixery_tar_compare_names(const void *one, const void *two);
 
 
 nixery_tar_writer_t *
-nixery_tar_writer_new(nixery_tar_sink_pt sink, void *data,
-    nixery_cancel_t *cancel, nixery_error_t *err)
+nixery_tar_writer_new(const nixery_tar_t *tar, nixery_tar_sink_pt sink,
+    void *data, nixery_error_t *err)
 {
     nixery_tar_writer_t  *w;
 
@@ -80,11 +40,18 @@ nixery_tar_writer_new(nixery_tar_sink_pt sink, void *data,
 
     w->sink = sink;
     w->data = data;
-    w->cancel = cancel;
+    w->cancel = tar->cancel;
+    w->root = tar->root;
     w->err = err;
     w->archive = archive_write_new();
     w->entry = archive_entry_new();
     w->buf = malloc(NIXERY_FILE_CHUNK);
+
+    /* what is not in the store may be written to: names stay apart */
+
+    if (tar->contents == NULL) {
+        w->links = nixery_tar_links_new();
+    }
 
     /*
      * GNU's format: ustar where that suffices, and names in whatever encoding
@@ -92,6 +59,7 @@ nixery_tar_writer_new(nixery_tar_sink_pt sink, void *data,
      */
 
     if (w->archive == NULL || w->entry == NULL || w->buf == NULL
+        || (w->links == NULL && tar->contents == NULL)
         || archive_write_set_format_gnutar(w->archive) != ARCHIVE_OK
         || archive_write_add_filter_none(w->archive) != ARCHIVE_OK
         || archive_write_set_bytes_per_block(w->archive, 0) != ARCHIVE_OK
@@ -124,8 +92,6 @@ nixery_tar_writer_close(nixery_tar_writer_t *w, nixery_error_t *err)
 void
 nixery_tar_writer_free(nixery_tar_writer_t *w)
 {
-    size_t  i;
-
     if (w->archive != NULL) {
 
         /* unless it is closed already, the stream is not to be ended */
@@ -135,11 +101,7 @@ nixery_tar_writer_free(nixery_tar_writer_t *w)
 
     archive_entry_free(w->entry);
 
-    for (i = 0; i < w->nlinks; i++) {
-        free(w->links[i].name);
-    }
-
-    free(w->links);
+    nixery_tar_links_free(w->links);
     free(w->buf);
     free(w);
 }
@@ -393,7 +355,7 @@ nixery_tar_output(struct archive *a, void *data, const void *bytes, size_t len)
 }
 
 
-static int
+int
 nixery_tar_header(nixery_tar_writer_t *w, const char *name, mode_t type,
     mode_t mode, nixery_error_t *err)
 {
@@ -413,7 +375,7 @@ nixery_tar_header(nixery_tar_writer_t *w, const char *name, mode_t type,
 }
 
 
-static int
+int
 nixery_tar_header_write(nixery_tar_writer_t *w, nixery_error_t *err)
 {
     if (archive_write_header(w->archive, w->entry) != ARCHIVE_OK) {
@@ -424,9 +386,7 @@ nixery_tar_header_write(nixery_tar_writer_t *w, nixery_error_t *err)
 }
 
 
-/* The sink's own error comes first: it is the cause. */
-
-static int
+int
 nixery_tar_failed(nixery_tar_writer_t *w, const char *name,
     nixery_error_t *err)
 {
@@ -436,89 +396,6 @@ nixery_tar_failed(nixery_tar_writer_t *w, const char *name,
 
     return nixery_error_set(err, NIXERY_ERROR_SYSTEM, "can't pack \"/%s\": %s",
                             name, why != NULL ? why : "no reason is known");
-}
-
-
-static int
-nixery_tar_add_file(nixery_tar_writer_t *w, int dir, const char *base,
-    const char *name, const struct stat *sb, nixery_error_t *err)
-{
-    int          fd, rc;
-    const char  *first;
-
-    first = sb->st_nlink > 1 ? nixery_tar_linked(w, sb) : NULL;
-
-    if (nixery_tar_header(w, name, AE_IFREG, sb->st_mode, err) != NIXERY_OK) {
-        return NIXERY_ERROR;
-    }
-
-    if (first != NULL) {
-        archive_entry_set_hardlink(w->entry, first);
-        return nixery_tar_header_write(w, err);
-    }
-
-    if (sb->st_nlink > 1 && nixery_tar_link(w, sb, name) != NIXERY_OK) {
-        return nixery_error_nomem(err);
-    }
-
-    fd = openat(dir, base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-
-    if (fd == -1) {
-        return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
-                                  "can't open \"/%s\"", name);
-    }
-
-    archive_entry_set_size(w->entry, sb->st_size);
-
-    rc = nixery_tar_header_write(w, err);
-
-    if (rc == NIXERY_OK) {
-        rc = nixery_tar_add_content(w, fd, name, sb->st_size, err);
-    }
-
-    (void) close(fd);
-
-    return rc;
-}
-
-
-static int
-nixery_tar_add_content(nixery_tar_writer_t *w, int fd, const char *name,
-    off_t size, nixery_error_t *err)
-{
-    off_t    left;
-    ssize_t  n;
-
-    for (left = size; left > 0; left -= n) {
-        n = nixery_file_read(fd, w->buf,
-                             left < NIXERY_FILE_CHUNK ? (size_t) left
-                                                      : NIXERY_FILE_CHUNK);
-
-        if (n == -1) {
-            return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
-                                      "can't read \"/%s\"", name);
-        }
-
-        if (n == 0) {
-            break;
-        }
-
-        if (archive_write_data(w->archive, w->buf, (size_t) n) != n) {
-            return nixery_tar_failed(w, name, err);
-        }
-    }
-
-    /* neither less nor more than was promised in the header */
-
-    n = left > 0 ? 1 : nixery_file_read(fd, w->buf, 1);
-
-    if (n != 0) {
-        return nixery_error_set(err, NIXERY_ERROR_SYSTEM,
-                                "\"/%s\" changed its size while it was read",
-                                name);
-    }
-
-    return NIXERY_OK;
 }
 
 
@@ -572,92 +449,6 @@ nixery_tar_add_tree(nixery_tar_writer_t *w, int dir, const char *base,
     (void) close(fd);
 
     return rc;
-}
-
-
-/* Where the file would stand among the sorted links. */
-
-static size_t
-nixery_tar_search(nixery_tar_writer_t *w, const struct stat *sb)
-{
-    size_t              low, high, middle;
-    nixery_tar_link_t  *link;
-
-    low = 0;
-    high = w->nlinks;
-
-    while (low < high) {
-        middle = low + (high - low) / 2;
-        link = &w->links[middle];
-
-        if (link->dev < sb->st_dev
-            || (link->dev == sb->st_dev && link->ino < sb->st_ino))
-        {
-            low = middle + 1;
-
-        } else {
-            high = middle;
-        }
-    }
-
-    return low;
-}
-
-
-static const char *
-nixery_tar_linked(nixery_tar_writer_t *w, const struct stat *sb)
-{
-    size_t  i;
-
-    i = nixery_tar_search(w, sb);
-
-    if (i == w->nlinks || w->links[i].dev != sb->st_dev
-        || w->links[i].ino != sb->st_ino)
-    {
-        return NULL;
-    }
-
-    return w->links[i].name;
-}
-
-
-static int
-nixery_tar_link(nixery_tar_writer_t *w, const struct stat *sb,
-    const char *name)
-{
-    char               *copy;
-    size_t              i;
-    nixery_tar_link_t  *links;
-
-    copy = strdup(name);
-    if (copy == NULL) {
-        return NIXERY_ERROR;
-    }
-
-    /* doubled at each power of two */
-
-    if ((w->nlinks & (w->nlinks - 1)) == 0) {
-        links = realloc(w->links, (w->nlinks ? w->nlinks * 2 : 1)
-                                  * sizeof(nixery_tar_link_t));
-        if (links == NULL) {
-            free(copy);
-            return NIXERY_ERROR;
-        }
-
-        w->links = links;
-    }
-
-    i = nixery_tar_search(w, sb);
-
-    memmove(&w->links[i + 1], &w->links[i],
-            (w->nlinks - i) * sizeof(nixery_tar_link_t));
-
-    w->links[i].dev = sb->st_dev;
-    w->links[i].ino = sb->st_ino;
-    w->links[i].name = copy;
-    w->nlinks++;
-
-    return NIXERY_OK;
 }
 
 

@@ -17,8 +17,8 @@
 typedef struct nixery_tar_writer_s  nixery_tar_writer_t;
 
 
-nixery_tar_writer_t *nixery_tar_writer_new(nixery_tar_sink_pt sink, void *data,
-    nixery_cancel_t *cancel, nixery_error_t *err);
+nixery_tar_writer_t *nixery_tar_writer_new(const nixery_tar_t *tar,
+    nixery_tar_sink_pt sink, void *data, nixery_error_t *err);
 
 /* Ends the stream; NIXERY_ERROR as the others. */
 int nixery_tar_writer_close(nixery_tar_writer_t *w, nixery_error_t *err);
@@ -34,8 +34,8 @@ int nixery_tar_add_bytes(nixery_tar_writer_t *w, const char *name, mode_t mode,
 
 /*
  * What stands at dir/base (dir is a descriptor), under that name: a file with its
- * bytes, a link, or a directory with all that is in it.  Of files with several
- * names the first is written, the others are hard links to it.
+ * bytes, a link, or a directory with all that is in it.  Of store paths' files
+ * with one content and mode the first is written, the others are hard links.
  */
 int nixery_tar_add_path(nixery_tar_writer_t *w, int dir, const char *base,
     const char *name, nixery_error_t *err);
