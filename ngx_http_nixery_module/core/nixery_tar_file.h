@@ -28,6 +28,7 @@ struct nixery_tar_writer_s {
     nixery_tar_links_t     *links;      /* or NULL: nothing is linked */
     unsigned                depth;
     unsigned                held:1;     /* buf has the whole of a small file */
+    unsigned                failed:1;
 };
 
 

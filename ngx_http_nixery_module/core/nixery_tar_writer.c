@@ -94,8 +94,13 @@ nixery_tar_writer_free(nixery_tar_writer_t *w)
 {
     if (w->archive != NULL) {
 
-        /* unless it is closed already, the stream is not to be ended */
-        (void) archive_write_fail(w->archive);
+        /*
+         * A stream that failed is not to be ended; but unless it is closed,
+         * libarchive keeps its memory
+         */
+
+        w->failed = 1;
+        (void) archive_write_close(w->archive);
         (void) archive_write_free(w->archive);
     }
 
@@ -341,6 +346,10 @@ nixery_tar_output(struct archive *a, void *data, const void *bytes, size_t len)
     nixery_tar_writer_t  *w = data;
 
     (void) a;
+
+    if (w->failed) {
+        return -1;
+    }
 
     if (nixery_canceled(w->cancel)) {
         return nixery_error_set(w->err, NIXERY_ERROR_CANCELED,
