@@ -33,8 +33,8 @@ static int nixery_layers_compare_paths(const void *one, const void *two);
  * without knowing them.  The rank is the size, raised by up to double with the
  * number of paths that refer to it: what is used widely here is used elsewhere.
  *
- * The highest rank is the lowest layer: clients keep unpacked layers by all that
- * is below them, so that images share those that they begin with.
+ * The highest rank is the lowest layer: clients keep unpacked layers by all
+ * that is below them, so that images share those that they begin with.
  */
 
 int

@@ -23,9 +23,9 @@ typedef struct {
 
 
 typedef struct {
-    nixery_layer_t   *layers;     /* in the image's order, the top one left out */
+    nixery_layer_t   *layers;    /* the lowest first, without the top one */
     size_t            nlayers;
-    const char      **paths;      /* what the layers' paths point into */
+    const char      **paths;     /* what the layers' paths point into */
 } nixery_plan_t;
 
 

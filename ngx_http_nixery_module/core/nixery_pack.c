@@ -28,20 +28,20 @@
 /*
  * Every thread does what is at hand: it compresses a piece that waits, else it
  * starts the tar of the next layer, which makes pieces.  Whoever finishes the
- * piece that is next in its layer's file writes it, and those behind it that are
- * ready.  A thread that finds no free piece for its tar helps to compress, so
- * that one big layer keeps all cores busy as well as many small ones.
+ * piece that is next in its layer's file writes it, and those behind it that
+ * are ready.  A thread that finds no free piece for its tar helps to compress,
+ * so that one big layer keeps all cores busy as well as many small ones.
  */
 
 typedef struct nixery_piece_s  nixery_piece_t;
 typedef struct nixery_state_s  nixery_state_t;
 
 struct nixery_piece_s {
-    nixery_piece_t              *next;
-    nixery_state_t              *state;
-    uint64_t                     number;     /* within its layer */
-    size_t                       len;
-    char                        *data;       /* of the tar, then of the file */
+    nixery_piece_t                *next;
+    nixery_state_t                *state;
+    uint64_t                       number;    /* within its layer */
+    size_t                         len;
+    char                          *data;      /* of the tar, then of the file */
 };
 
 
@@ -49,48 +49,48 @@ struct nixery_piece_s {
 
 typedef struct {
     struct libdeflate_compressor  *compressor;
-    char                          *spare;    /* buffer to compress into */
+    char                          *spare;     /* buffer to compress into */
 } nixery_press_t;
 
 
 /* A layer under way. */
 
 struct nixery_state_s {
-    struct nixery_packer_s      *packer;
-    nixery_pack_t               *layer;
-    int                          fd;
-    nixery_sha256_t             *digest;
-    nixery_sha256_t             *diff;
-    nixery_piece_t              *piece;      /* that the tar is filling */
-    nixery_piece_t              *ready;      /* compressed, sorted by number */
-    uint64_t                     made;       /* pieces of the tar so far */
-    uint64_t                     written;    /* pieces in the file */
-    nixery_press_t              *press;      /* of the producing thread */
-    uint64_t                     flushed;    /* bytes on their way to disk */
-    unsigned                     whole:1;    /* the tar has ended */
-    unsigned                     writing:1;  /* someone is at the file */
+    struct nixery_packer_s        *packer;
+    nixery_pack_t                 *layer;
+    nixery_press_t                *press;     /* of the producing thread */
+    int                            fd;
+    nixery_sha256_t               *digest;
+    nixery_sha256_t               *diff;
+    nixery_piece_t                *piece;     /* that the tar is filling */
+    nixery_piece_t                *ready;     /* compressed, sorted by number */
+    uint64_t                       made;      /* pieces of the tar so far */
+    uint64_t                       written;   /* pieces in the file */
+    uint64_t                       flushed;   /* bytes on their way to disk */
+    unsigned                       whole:1;   /* the tar has ended */
+    unsigned                       writing:1; /* someone is at the file */
 };
 
 
 typedef struct nixery_packer_s {
-    pthread_mutex_t              mutex;
-    pthread_cond_t               cond;
-    nixery_state_t              *states;
-    size_t                       n;
-    size_t                       next;       /* layer to start */
-    size_t                       ndone;
-    nixery_piece_t              *pieces;
-    nixery_piece_t              *free;
-    char                        *buffers;    /* the pieces', then spare ones */
-    char                        *spare;
-    size_t                       size;       /* of one buffer */
-    size_t                       nbuffers;
-    nixery_piece_t              *queue;      /* to be compressed, in order */
-    nixery_piece_t             **last;
-    nixery_pack_done_pt          callback;
-    void                        *data;
-    nixery_cancel_t             *cancel;
-    nixery_error_t               error;      /* the first one */
+    pthread_mutex_t                mutex;
+    pthread_cond_t                 cond;
+    nixery_state_t                *states;
+    size_t                         n;
+    size_t                         next;      /* layer to start */
+    size_t                         ndone;
+    nixery_piece_t                *pieces;
+    nixery_piece_t                *free;
+    nixery_piece_t                *queue;     /* to be compressed, in order */
+    nixery_piece_t               **last;
+    char                          *buffers;   /* the pieces', the spare ones */
+    size_t                         nbuffers;
+    size_t                         size;      /* of one buffer */
+    char                          *spare;     /* of the next thread */
+    nixery_pack_done_pt            callback;
+    void                          *data;
+    nixery_cancel_t               *cancel;
+    nixery_error_t                 error;     /* the first one */
 } nixery_packer_t;
 
 
@@ -106,7 +106,8 @@ static int nixery_pack_produce(nixery_packer_t *p, nixery_state_t *state,
     nixery_error_t *err);
 static int nixery_pack_sink(void *data, const void *bytes, size_t len,
     nixery_error_t *err);
-static int nixery_pack_get(nixery_state_t *state, nixery_error_t *err);
+static nixery_piece_t *nixery_pack_get(nixery_state_t *state,
+    nixery_error_t *err);
 static void nixery_pack_queue(nixery_packer_t *p, nixery_piece_t *piece);
 static nixery_piece_t *nixery_pack_take(nixery_packer_t *p);
 static int nixery_pack_compress(nixery_packer_t *p, nixery_piece_t *piece,
@@ -214,8 +215,8 @@ nixery_pack_init(nixery_packer_t *p, nixery_pack_t *layers, unsigned threads)
 
     /*
      * Each thread compresses into a buffer of its own, which it then swaps for
-     * the piece's.  Of the pieces one is being filled and one compressed for each
-     * thread, the others wait for their turn to be written.
+     * the piece's.  Of the pieces one is being filled and one compressed for
+     * each thread, the others wait for their turn to be written.
      */
 
     npieces = 2 * (size_t) threads + 2;
@@ -467,8 +468,12 @@ nixery_pack_sink(void *data, const void *bytes, size_t len,
             state->piece = NULL;
         }
 
-        if (state->piece == NULL && nixery_pack_get(state, err) != NIXERY_OK) {
-            return NIXERY_ERROR;
+        if (state->piece == NULL) {
+            state->piece = nixery_pack_get(state, err);
+
+            if (state->piece == NULL) {
+                return NIXERY_ERROR;
+            }
         }
 
         n = NIXERY_PACK_PIECE - state->piece->len;
@@ -486,10 +491,9 @@ nixery_pack_sink(void *data, const void *bytes, size_t len,
 
 /* An empty piece for the tar; meanwhile this thread is not idle. */
 
-static int
+static nixery_piece_t *
 nixery_pack_get(nixery_state_t *state, nixery_error_t *err)
 {
-    int               rc;
     nixery_packer_t  *p;
     nixery_piece_t   *piece;
 
@@ -500,8 +504,9 @@ nixery_pack_get(nixery_state_t *state, nixery_error_t *err)
     for ( ;; ) {
         if (p->error.kind != NIXERY_ERROR_NONE) {
             (void) pthread_mutex_unlock(&p->mutex);
-            return nixery_error_set(err, NIXERY_ERROR_CANCELED,
+            (void) nixery_error_set(err, NIXERY_ERROR_CANCELED,
                                     "another layer failed");
+            return NULL;
         }
 
         piece = p->free;
@@ -520,9 +525,8 @@ nixery_pack_get(nixery_state_t *state, nixery_error_t *err)
 
         (void) pthread_mutex_unlock(&p->mutex);
 
-        rc = nixery_pack_compress(p, piece, state->press, err);
-        if (rc != NIXERY_OK) {
-            return rc;
+        if (nixery_pack_compress(p, piece, state->press, err) != NIXERY_OK) {
+            return NULL;
         }
 
         (void) pthread_mutex_lock(&p->mutex);
@@ -535,9 +539,7 @@ nixery_pack_get(nixery_state_t *state, nixery_error_t *err)
     piece->number = state->made++;
     piece->len = 0;
 
-    state->piece = piece;
-
-    return NIXERY_OK;
+    return piece;
 }
 
 

@@ -23,7 +23,7 @@ typedef int (*nixery_tar_sink_pt)(void *data, const void *bytes, size_t len,
  */
 
 typedef struct {
-    const char          *root;       /* where "/nix/store" is: "" but in tests */
+    const char          *root;       /* of "/nix/store": "" but in tests */
     const char *const   *paths;      /* store paths, sorted; or NULL */
     size_t               npaths;
     const char          *contents;   /* top layer: the symlink tree; or NULL */
@@ -32,8 +32,8 @@ typedef struct {
 
 
 /*
- * Writes the whole tar stream to the sink, reading files in small pieces: memory
- * does not depend on their size.
+ * Writes the whole tar stream to the sink, reading files in small pieces:
+ * memory does not depend on their size.
  * Errors: NIXERY_ERROR_SYSTEM (a path can't be read), _CANCELED, the sink's.
  */
 int nixery_tar_write(const nixery_tar_t *tar, nixery_tar_sink_pt sink,

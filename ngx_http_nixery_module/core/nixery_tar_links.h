@@ -25,7 +25,7 @@ typedef struct nixery_tar_links_s  nixery_tar_links_t;
 nixery_tar_links_t *nixery_tar_links_new(void);
 void nixery_tar_links_free(nixery_tar_links_t *links);
 
-/* Whether a file of that size and mode might be found: else no CRC is needed. */
+/* Whether one of that size and mode might be found: else no CRC is needed. */
 int nixery_tar_links_may(const nixery_tar_links_t *links, uint64_t size,
     mode_t mode);
 

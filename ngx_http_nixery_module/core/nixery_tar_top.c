@@ -29,6 +29,7 @@ struct nixery_top_s {
     char             *source;     /* of a file of the contents: its path */
     nixery_top_t    **children;   /* sorted by name */
     size_t            nchildren;
+    size_t            size;       /* room for children */
 };
 
 
@@ -38,7 +39,7 @@ static void nixery_top_free(nixery_top_t *node);
 static size_t nixery_top_search(const nixery_top_t *dir, const char *name);
 static nixery_top_t *nixery_top_find(const nixery_top_t *dir,
     const char *name);
-static int nixery_top_add(nixery_top_t *dir, nixery_top_t *node,
+static nixery_top_t *nixery_top_add(nixery_top_t *dir, nixery_top_t *node,
     nixery_error_t *err);
 static int nixery_top_read(const nixery_tar_t *tar, nixery_top_t *dir, int fd,
     const char *path, nixery_error_t *err);
@@ -184,28 +185,30 @@ nixery_top_find(const nixery_top_t *dir, const char *name)
 }
 
 
-/* Takes the node, also when it fails. */
+/* Takes the node, and gives it back unless it fails. */
 
-static int
+static nixery_top_t *
 nixery_top_add(nixery_top_t *dir, nixery_top_t *node, nixery_error_t *err)
 {
-    size_t          i;
+    size_t          i, size;
     nixery_top_t  **children;
 
     if (node == NULL) {
-        return NIXERY_ERROR;
+        return NULL;
     }
 
-    if ((dir->nchildren & (dir->nchildren - 1)) == 0) {
-        children = realloc(dir->children,
-                           (dir->nchildren ? dir->nchildren * 2 : 1)
-                           * sizeof(nixery_top_t *));
+    if (dir->children == NULL || dir->nchildren == dir->size) {
+        size = dir->size ? dir->size * 2 : 8;
+
+        children = realloc(dir->children, size * sizeof(nixery_top_t *));
         if (children == NULL) {
             nixery_top_free(node);
-            return nixery_error_nomem(err);
+            (void) nixery_error_nomem(err);
+            return NULL;
         }
 
         dir->children = children;
+        dir->size = size;
     }
 
     i = nixery_top_search(dir, node->name);
@@ -216,7 +219,7 @@ nixery_top_add(nixery_top_t *dir, nixery_top_t *node, nixery_error_t *err)
     dir->children[i] = node;
     dir->nchildren++;
 
-    return NIXERY_OK;
+    return node;
 }
 
 
@@ -266,8 +269,9 @@ nixery_top_read(const nixery_tar_t *tar, nixery_top_t *dir, int fd,
         }
 
         node = nixery_top_new(names[i], sb.st_mode, err);
+        node = nixery_top_add(dir, node, err);
 
-        if (nixery_top_add(dir, node, err) != NIXERY_OK) {
+        if (node == NULL) {
             rc = NIXERY_ERROR;
 
         } else if (S_ISLNK(sb.st_mode)) {
@@ -315,7 +319,7 @@ nixery_top_directory(const nixery_tar_t *tar, nixery_top_t *dir,
 
     if (node == NULL) {
         node = nixery_top_new(name, S_IFDIR | mode, err);
-        return nixery_top_add(dir, node, err) == NIXERY_OK ? node : NULL;
+        return nixery_top_add(dir, node, err);
     }
 
     if (S_ISDIR(node->mode)) {
@@ -332,7 +336,8 @@ nixery_top_directory(const nixery_tar_t *tar, nixery_top_t *dir,
     if (fd == -1) {
         (void) nixery_error_set(err, NIXERY_ERROR_SYSTEM,
                                 "\"%s\" of \"%s\" is no directory of the"
-                                " store", name, tar->contents);
+                                " store",
+                                name, tar->contents);
         return NULL;
     }
 
@@ -397,7 +402,7 @@ nixery_top_file(nixery_top_t *dir, const char *name, const char *bytes,
         node->bytes = bytes;
     }
 
-    return nixery_top_add(dir, node, err);
+    return nixery_top_add(dir, node, err) ? NIXERY_OK : NIXERY_ERROR;
 }
 
 
@@ -418,7 +423,7 @@ nixery_top_link(nixery_top_t *dir, const char *name, const char *target,
         return nixery_error_nomem(err);
     }
 
-    return nixery_top_add(dir, node, err);
+    return nixery_top_add(dir, node, err) ? NIXERY_OK : NIXERY_ERROR;
 }
 
 

@@ -207,7 +207,8 @@ nixery_tar_add_path(nixery_tar_writer_t *w, int dir, const char *base,
     default:
         return nixery_error_set(err, NIXERY_ERROR_SYSTEM,
                                 "can't pack \"/%s\": it is neither a file nor"
-                                " a directory nor a link", name);
+                                " a directory nor a link",
+                                name);
     }
 }
 

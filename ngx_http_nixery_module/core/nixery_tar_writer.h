@@ -33,9 +33,10 @@ int nixery_tar_add_bytes(nixery_tar_writer_t *w, const char *name, mode_t mode,
     const void *data, size_t len, nixery_error_t *err);
 
 /*
- * What stands at dir/base (dir is a descriptor), under that name: a file with its
- * bytes, a link, or a directory with all that is in it.  Of store paths' files
- * with one content and mode the first is written, the others are hard links.
+ * What stands at dir/base (dir is a descriptor), under that name: a file with
+ * its bytes, a link, or a directory with all that is in it.  Of store paths'
+ * files with one content and mode the first is written, the others are hard
+ * links to it.
  */
 int nixery_tar_add_path(nixery_tar_writer_t *w, int dir, const char *base,
     const char *name, nixery_error_t *err);

@@ -5,10 +5,10 @@
 
 
 /*
- * layers RESULT ...: what a client downloads that pulls all these images (result
- * files of the builder, the closure form), beside the bytes of the different
- * store paths in them.  Ends with 1 when a bar is missed, with 2 when it can't
- * measure.
+ * layers RESULT ...: what a client downloads that pulls all these images
+ * (result files of the builder, the closure form), beside the bytes of the
+ * different store paths in them.  Ends with 1 when a bar is missed, with 2 when
+ * it can't measure.
  */
 
 #include <err.h>

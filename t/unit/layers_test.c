@@ -72,13 +72,21 @@ use_counts_as_size(void **state)
     /* a is used by all, b is a little bigger, c far bigger */
 
     static const row_t  used[] = {
-        { 'a', 100, "" }, { 'b', 110, "" }, { 'c', 1000, "a" },
-        { 'd', 10, "a" }, { 'e', 10, "a" }, { 'f', 10, "a" }
+        { 'a', 100, "" },
+        { 'b', 110, "" },
+        { 'c', 1000, "a" },
+        { 'd', 10, "a" },
+        { 'e', 10, "a" },
+        { 'f', 10, "a" }
     };
 
     static const row_t  unused[] = {
-        { 'a', 100, "" }, { 'b', 110, "" }, { 'c', 1000, "" },
-        { 'd', 10, "" }, { 'e', 10, "" }, { 'f', 10, "" }
+        { 'a', 100, "" },
+        { 'b', 110, "" },
+        { 'c', 1000, "" },
+        { 'd', 10, "" },
+        { 'e', 10, "" },
+        { 'f', 10, "" }
     };
 
     (void) state;
@@ -92,8 +100,12 @@ static void
 equals_go_by_their_paths(void **state)
 {
     static const row_t  rows[] = {
-        { 'd', 7, "" }, { 'b', 7, "" }, { 'c', 7, "" }, { 'a', 7, "" },
-        { 'f', 0, "" }, { 'e', 0, "" }
+        { 'd', 7, "" },
+        { 'b', 7, "" },
+        { 'c', 7, "" },
+        { 'a', 7, "" },
+        { 'f', 0, "" },
+        { 'e', 0, "" }
     };
 
     (void) state;
@@ -183,7 +195,8 @@ any_order_gives_the_same_plan(void **state)
 
             for (k = 1; k < plan.layers[i].npaths; k++) {
                 assert_true(strcmp(plan.layers[i].paths[k - 1],
-                                   plan.layers[i].paths[k]) < 0);
+                                   plan.layers[i].paths[k])
+                            < 0);
             }
         }
 
@@ -325,7 +338,8 @@ closure(const row_t *rows, size_t n)
 
         assert_int_not_equal(asprintf(&node->path, "/nix/store/"
                                       "00000000000000000000000000000000-%c",
-                                      rows[i].name), -1);
+                                      rows[i].name),
+                             -1);
 
         for (k = 0; rows[i].references[k] != '\0'; k++) {
             for (m = 0; rows[m].name != rows[i].references[k]; m++) {

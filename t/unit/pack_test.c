@@ -234,7 +234,8 @@ done_is_called_once_each(void **state)
 
         assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &before), 0);
         assert_int_equal(nixery_pack(packs, LAYERS, threads, done, &seen, NULL,
-                                     &err), NIXERY_OK);
+                                     &err),
+                         NIXERY_OK);
         assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &after), 0);
 
         for (i = 1; i < 32; i++) {
@@ -444,7 +445,8 @@ canceled(void **state)
         tasks = entries("/proc/self/task");
 
         assert_int_equal(nixery_pack(packs, LAYERS, threads, NULL, NULL,
-                                     &cancel, &err), NIXERY_ERROR);
+                                     &cancel, &err),
+                         NIXERY_ERROR);
 
         assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &now), 0);
         assert_int_equal(pthread_join(tid, NULL), 0);
@@ -456,7 +458,8 @@ canceled(void **state)
         /* promised are 200 ms, on a machine that has time for us */
 
         assert_true((now.tv_sec - canceler.when.tv_sec) * 1000
-                    + (now.tv_nsec - canceler.when.tv_nsec) / 1000000 < 5000);
+                        + (now.tv_nsec - canceler.when.tv_nsec) / 1000000
+                    < 5000);
         assert_true(entries("/proc/self/task") <= tasks);
 
         nixery_error_free(&err);
@@ -523,7 +526,7 @@ descriptors_run_out(void **state)
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
     before = entries("/proc/self/fd");
 
-    for (n = 3; ; n++) {
+    for (n = 3; /* void */; n++) {
         packs = make_packs(*state, LAYERS);
         few = old;
         few.rlim_cur = n;
@@ -586,7 +589,8 @@ shell(const char *dir, const char *command)
     char  *full;
 
     assert_int_not_equal(asprintf(&full, "cd '%s' && umask 022 && { %s; }", dir,
-                                  command), -1);
+                                  command),
+                         -1);
     assert_int_equal(system(full), 0);
 
     free(full);

@@ -31,6 +31,7 @@
 
 #define TEN     "1234567890"
 #define FIFTY   TEN TEN TEN TEN TEN
+#define DEEP    FIFTY "/" FIFTY "/" FIFTY "/" FIFTY "/" FIFTY "/" FIFTY
 
 
 /* What a sink does with the stream, and what it does to the store meanwhile. */
@@ -157,7 +158,8 @@ readers_have_nothing_to_say(void **state)
 
     for (i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
         assert_int_not_equal(asprintf(&command, "mkdir out && %s 2>&1",
-                                      readers[i]), -1);
+                                      readers[i]),
+                             -1);
         shell(*state, command);
         free(command);
 
@@ -425,7 +427,8 @@ unreadable(void **state)
             memset(&sink, 0, sizeof(sink_t));
 
             if (asprintf(&message, "can't open \"%s/%s\": Permission denied",
-                         all[i], names[i]) == -1
+                         all[i], names[i])
+                    == -1
                 || write_tar(*state, &all[i], 1, &sink, &err) == NIXERY_OK
                 || strcmp(err.message, message) != 0)
             {
@@ -499,7 +502,7 @@ sink_errors_are_kept(void **state)
 
     make_fixture(*state, 0);
 
-    for (n = 1; ; n++) {
+    for (n = 1; /* void */; n++) {
         memset(&sink, 0, sizeof(sink_t));
         sink.max = n;
 
@@ -553,7 +556,7 @@ canceled(void **state)
 }
 
 
-/* The size of an entry above 8 GiB is in base 256; nothing of it is read yet. */
+/* A size above 8 GiB is in base 256; nothing of the file is read yet. */
 
 static void
 huge_header(void **state)
@@ -614,7 +617,8 @@ huge_content(void **state)
 
     for (i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
         assert_int_not_equal(asprintf(&command, "cd '%s' && %s",
-                                      (char *) *state, readers[i]), -1);
+                                      (char *) *state, readers[i]),
+                             -1);
 
         sink.pipe = popen(command, "w");
         assert_non_null(sink.pipe);
@@ -743,9 +747,8 @@ make_fixture(const char *dir, int copies)
 
     shell(dir, "umask 022 && mkdir -p ." ONE " && cd ." ONE
                " && mkdir bin empty sticky many && chmod 1777 sticky"
-               " && mkdir -p " FIFTY "/" FIFTY "/" FIFTY "/" FIFTY "/" FIFTY
-               "/" FIFTY " && ln -s bin/tool link && ln -s /no/where dangling"
-               " && ln -s . self");
+               " && mkdir -p " DEEP " && ln -s bin/tool link"
+               " && ln -s /no/where dangling && ln -s . self");
 
     one = join(dir, ONE);
 
@@ -755,8 +758,7 @@ make_fixture(const char *dir, int copies)
     make_file(one, "sgid", 02755, "sgid", 4);
     make_file(one, "private", 0600, "private", 7);
     make_file(one, "zero", 0444, "", 0);
-    make_file(one, FIFTY "/" FIFTY "/" FIFTY "/" FIFTY "/" FIFTY "/" FIFTY
-              "/deep", 0444, "deep", 4);
+    make_file(one, DEEP "/deep", 0444, "deep", 4);
     make_file(dir, TWO, 0444, "two", 3);
 
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -773,8 +775,7 @@ make_fixture(const char *dir, int copies)
     }
 
     path = join(one, "l-long");
-    assert_int_equal(symlink("/nix/store/" FIFTY "/" FIFTY "/" FIFTY "/" FIFTY
-                             "/" FIFTY "/" FIFTY, path), 0);
+    assert_int_equal(symlink("/nix/store/" DEEP, path), 0);
     free(path);
 
     path = join(dir, THREE);
@@ -919,7 +920,9 @@ list(const char *dir, size_t *n)
     nixery_buf_free(&sink.buf);
 
     assert_int_not_equal(asprintf(&command, "cd '%s' && tar -tvf tar | "
-                                  "grep -v '/$'", dir), -1);
+                                  "grep -v '/$'",
+                                  dir),
+                         -1);
     p = popen(command, "r");
     assert_non_null(p);
 
@@ -1034,7 +1037,11 @@ descriptors(void)
     d = opendir("/proc/self/fd");
     assert_non_null(d);
 
-    for (n = 0; readdir(d) != NULL; n++) { /* void */ }
+    n = 0;
+
+    while (readdir(d) != NULL) {
+        n++;
+    }
 
     (void) closedir(d);
 

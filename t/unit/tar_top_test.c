@@ -61,21 +61,22 @@ empty_contents(void **state)
 static void
 tree_of_links(void **state)
 {
-    shell(*state, "mkdir -p ." CONTENTS "/bin ." CONTENTS "/share/man && cd ."
-                  CONTENTS " && ln -s " BASH "/bin/bash bin/bash && ln -s "
-                  CORE "/bin/env bin/env && ln -s " BASH "/share/man/man1"
-                  " share/man/man1 && ln -s " BASH "/lib lib && chmod 555 bin");
+    shell(*state, "mkdir -p ." CONTENTS " && cd ." CONTENTS
+                  " && mkdir -p bin share/man"
+                  " && ln -s " BASH "/bin/bash bin/bash"
+                  " && ln -s " CORE "/bin/env bin/env"
+                  " && ln -s " BASH "/share/man/man1 share/man/man1"
+                  " && ln -s " BASH "/lib lib && chmod 555 bin");
 
     assert_top(*state,
                "dr-xr-xr-x bin/\n"
                "lrwxrwxrwx bin/bash -> " BASH "/bin/bash\n"
-               "lrwxrwxrwx bin/env -> " CORE "/bin/env\n"
-               PASSWD
+               "lrwxrwxrwx bin/env -> " CORE "/bin/env\n" PASSWD
                "lrwxrwxrwx lib -> " BASH "/lib\n"
                "drwxr-xr-x share/\n"
                "drwxr-xr-x share/man/\n"
-               "lrwxrwxrwx share/man/man1 -> " BASH "/share/man/man1\n"
-               TMP ENV);
+               "lrwxrwxrwx share/man/man1 -> " BASH
+               "/share/man/man1\n" TMP ENV);
 }
 
 
@@ -94,15 +95,15 @@ env_never_dangles(void **state)
 {
     /* neither without env nor with a link that leads nowhere */
 
-    shell(*state, "mkdir -p ." CONTENTS "/bin && ln -s " BASH "/bin/bash ."
-                  CONTENTS "/bin/bash");
+    shell(*state, "mkdir -p ." CONTENTS "/bin && cd ." CONTENTS
+                  "/bin && ln -s " BASH "/bin/bash bash");
     assert_top(*state, "drwxr-xr-x bin/\nlrwxrwxrwx bin/bash -> " BASH
                "/bin/bash\n" PASSWD TMP);
 
     shell(*state, "ln -s " BASH "/bin/env ." CONTENTS "/bin/env");
     assert_top(*state, "drwxr-xr-x bin/\nlrwxrwxrwx bin/bash -> " BASH
-               "/bin/bash\nlrwxrwxrwx bin/env -> " BASH "/bin/env\n"
-               PASSWD TMP);
+               "/bin/bash\nlrwxrwxrwx bin/env -> " BASH
+               "/bin/env\n" PASSWD TMP);
 
     shell(*state, "ln -sfn env ." CONTENTS "/bin/env");
     assert_top(*state, "drwxr-xr-x bin/\nlrwxrwxrwx bin/bash -> " BASH
@@ -136,8 +137,7 @@ etc_is_one_link(void **state)
                "-rw-r--r-- etc/group\n"
                "-rw-r--r-- etc/passwd\n"
                "lrwxrwxrwx etc/services -> " ETC "/etc/services\n"
-               "lrwxrwxrwx etc/ssl -> " ETC "/etc/ssl\n"
-               TMP);
+               "lrwxrwxrwx etc/ssl -> " ETC "/etc/ssl\n" TMP);
 
     /* what is there of its own stays */
 
@@ -148,11 +148,10 @@ etc_is_one_link(void **state)
                "-rw-r--r-- etc/group\n"
                "lrwxrwxrwx etc/passwd -> " ETC "/etc/passwd\n"
                "lrwxrwxrwx etc/services -> " ETC "/etc/services\n"
-               "lrwxrwxrwx etc/ssl -> " ETC "/etc/ssl\n"
-               TMP);
+               "lrwxrwxrwx etc/ssl -> " ETC "/etc/ssl\n" TMP);
 
-    shell(*state, "rm ." CONTENTS "/etc && mkdir ." CONTENTS "/etc && cd ."
-                  CONTENTS "/etc && echo mine > group && chmod 640 group");
+    shell(*state, "cd ." CONTENTS " && rm etc && mkdir etc"
+                  " && echo mine > etc/group && chmod 640 etc/group");
 
     assert_top(*state, "drwxr-xr-x etc/\n-rw-r----- etc/group\n"
                "-rw-r--r-- etc/passwd\n" TMP);
@@ -236,8 +235,9 @@ links_that_lead_nowhere(void **state)
                   "/loop");
 
     for (i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
-        assert_int_not_equal(asprintf(&message, "ln -sfn '%s' ." CONTENTS
-                                      "/etc", targets[i]), -1);
+        assert_int_not_equal(asprintf(&message, "ln -sfn '%s' .%s/etc",
+                                      targets[i], CONTENTS),
+                             -1);
         shell(*state, message);
         free(message);
 
@@ -318,7 +318,7 @@ descriptors_run_out(void **state)
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 
-    for (n = 3; ; n++) {
+    for (n = 3; /* void */; n++) {
         few = old;
         few.rlim_cur = n;
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
@@ -377,7 +377,8 @@ shell(const char *dir, const char *command)
     char  *full;
 
     assert_int_not_equal(asprintf(&full, "cd '%s' && umask 022 && %s", dir,
-                                  command), -1);
+                                  command),
+                         -1);
     assert_int_equal(system(full), 0);
 
     free(full);
@@ -435,7 +436,8 @@ list(const char *dir)
                                            archive_entry_strmode(entry),
                                            archive_entry_pathname(entry),
                                            target ? " -> " : "",
-                                           target ? target : ""), NIXERY_OK);
+                                           target ? target : ""),
+                         NIXERY_OK);
     }
 
     assert_int_equal(archive_read_free(a), ARCHIVE_OK);
