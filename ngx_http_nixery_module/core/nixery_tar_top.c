@@ -175,6 +175,10 @@ nixery_top_find(const nixery_top_t *dir, const char *name)
 {
     size_t  i;
 
+    if (dir->children == NULL) {
+        return NULL;
+    }
+
     i = nixery_top_search(dir, name);
 
     if (i == dir->nchildren || strcmp(dir->children[i]->name, name) != 0) {
