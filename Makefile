@@ -63,8 +63,16 @@ deps-bench:
 
 NGINX_DEV := /usr/share/nginx/src
 
+# configure writes down which files there are: another list, another Makefile
+$(build)/sources: FORCE
+	@mkdir -p $(@D)
+	@echo '$(sources)' | cmp -s - $@ || echo '$(sources)' > $@
+
+.PHONY: FORCE
+FORCE:
+
 # the flags that Debian built nginx with: a module's signature depends on them
-$(build)/nginx/Makefile: config $(MAKEFILE_LIST) | deps-build
+$(build)/nginx/Makefile: config $(MAKEFILE_LIST) $(build)/sources | deps-build
 	@echo "configuring the module for Debian's nginx"
 	@mkdir -p $(build)/nginx
 	@cd $(NGINX_DEV) && . ./conf_flags \
@@ -109,6 +117,7 @@ install: build ## into DESTDIR=, as Debian lays modules out
 # --- run
 
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
+sudo_e := $(if $(sudo),$(sudo) -E)
 
 .PHONY: packages
 packages: deps-run
@@ -165,7 +174,7 @@ unit: unit-build
 .PHONY: test
 test: deps-test build packages unit ## every test
 	@BUILD=$(build) JOBS=$(JOBS) SUBSTITUTERS= TESTS="$(TESTS)" \
-	    $(sudo) -E conf/with-nix.sh t/harness/run.sh
+	    $(sudo_e) conf/with-nix.sh t/harness/run.sh
 
 $(build)/nginx-source/configure:
 	@t/harness/nginx-source.sh $(build)/nginx-source
@@ -175,7 +184,7 @@ asan_nginx_cflags := -g -O1 -fsanitize=address,undefined \
 	-fno-sanitize=nonnull-attribute -fno-omit-frame-pointer \
 	-DNGX_DEBUG_PALLOC=1
 
-$(build)/nginx-asan/nginx: $(build)/nginx-source/configure $(sources)
+$(build)/nginx-asan/nginx: $(build)/nginx-source/configure $(build)/sources $(sources)
 	@echo "building nginx and the module with sanitizers"
 	@cd $(build)/nginx-source && ./configure --with-cc=clang \
 	    --with-cc-opt="$(asan_nginx_cflags)" \
@@ -193,7 +202,7 @@ test-asan: deps-asan packages asan-build tsan-build $(build)/nginx-asan/nginx ##
 	@$(call unit_run,tsan)
 	@BUILD=$(build) JOBS=$(JOBS) SUBSTITUTERS= TESTS="$(TESTS)" \
 	    TEST_NGINX_BINARY=$(build)/nginx-asan/nginx \
-	    $(sudo) -E conf/with-nix.sh t/harness/run.sh
+	    $(sudo_e) conf/with-nix.sh t/harness/run.sh
 
 
 # --- lint, bench, clean
@@ -204,7 +213,7 @@ lint: deps-lint build ## format and static analysis
 
 .PHONY: bench
 bench: deps-bench build packages ## ratios against limits measured in the same run
-	@BUILD=$(build) SUBSTITUTERS= $(sudo) -E conf/with-nix.sh t/bench/run.sh
+	@BUILD=$(build) SUBSTITUTERS= $(sudo_e) conf/with-nix.sh t/bench/run.sh
 
 .PHONY: clean
 clean: ## remove all that was built

@@ -24,6 +24,7 @@
 #define NIXERY_NIX_LOG_MAX    4096    /* bytes of err->log */
 
 #define NIXERY_NIX_TRACE      "trace: nixery: evaluat"
+#define NIXERY_NIX_BUILDER    "builder for "
 
 #define NIXERY_NIX_BUILD_FAILED  100
 #define NIXERY_NIX_TIMED_OUT     101
@@ -540,7 +541,11 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
         (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
                                 "a time limit of Nix has passed: %s", cause);
 
-    } else if (WEXITSTATUS(status) == NIXERY_NIX_BUILD_FAILED) {
+    } else if (WEXITSTATUS(status) == NIXERY_NIX_BUILD_FAILED
+               || strncmp(cause, NIXERY_NIX_BUILDER,
+                          sizeof(NIXERY_NIX_BUILDER) - 1)
+                  == 0)
+    {
         (void) nixery_error_set(err, NIXERY_ERROR_NIX,
                                 "a package failed to build: %s", cause);
 
@@ -587,7 +592,11 @@ nixery_nix_cause(const char *text)
         if (strncmp(line, "error: ", 7) == 0) {
             best = line + 7;
 
-            if (builder == NULL && strncmp(best, "builder for ", 12) == 0) {
+            if (builder == NULL
+                && strncmp(best, NIXERY_NIX_BUILDER,
+                           sizeof(NIXERY_NIX_BUILDER) - 1)
+                   == 0)
+            {
                 builder = best;
             }
         }

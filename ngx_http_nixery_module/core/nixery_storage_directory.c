@@ -302,9 +302,15 @@ nixery_directory_get(nixery_storage_t *st, const char *object, size_t max,
                                   "read \"%s\"", object);
     }
 
-    rc = NIXERY_OK;
+    /* an empty object is not NULL */
 
-    for ( ;; ) {
+    rc = nixery_buf_append(out, "", 0);
+
+    if (rc != NIXERY_OK) {
+        (void) nixery_error_nomem(err);
+    }
+
+    while (rc == NIXERY_OK) {
         n = nixery_file_read(fd, buf, sizeof(buf));
 
         if (n == 0) {
@@ -314,18 +320,13 @@ nixery_directory_get(nixery_storage_t *st, const char *object, size_t max,
         if (n == -1) {
             rc = nixery_error_errno(err, NIXERY_ERROR_STORAGE, errno,
                                     "read \"%s\"", object);
-            break;
-        }
 
-        if ((size_t) n > max - out->len) {
+        } else if ((size_t) n > max - out->len) {
             rc = nixery_error_set(err, NIXERY_ERROR_STORAGE, "read \"%s\": it "
                                   "has more than %zu bytes", object, max);
-            break;
-        }
 
-        if (nixery_buf_append(out, buf, n) != NIXERY_OK) {
+        } else if (nixery_buf_append(out, buf, n) != NIXERY_OK) {
             rc = nixery_error_nomem(err);
-            break;
         }
     }
 

@@ -76,10 +76,7 @@ nixery_supervisor(const nixery_process_t *p, nixery_supervisor_t *s)
         _exit(1);
     }
 
-    /* known before anything else, so that the group can be killed without us */
-    r.kind = NIXERY_REPORT_STARTED;
     r.pid = pid;
-    nixery_supervisor_report(NIXERY_SUPERVISOR_REPORT, &r);
 
     nixery_supervisor_wait(p, &r);
     nixery_supervisor_sweep(pid);
@@ -222,9 +219,10 @@ nixery_supervisor_start(const nixery_process_t *p, nixery_report_t *r)
 static void
 nixery_supervisor_target(const nixery_process_t *p, pid_t parent, int failure)
 {
-    int       err;
-    ssize_t   n;
-    sigset_t  set;
+    int              err;
+    ssize_t          n;
+    sigset_t         set;
+    nixery_report_t  r;
 
     (void) setpgid(0, 0);
 
@@ -234,6 +232,12 @@ nixery_supervisor_target(const nixery_process_t *p, pid_t parent, int failure)
     if (getppid() != parent) {
         _exit(127);
     }
+
+    /* known before the program runs: its group can be killed without us */
+    memset(&r, 0, sizeof(nixery_report_t));
+    r.kind = NIXERY_REPORT_STARTED;
+    r.pid = getpid();
+    nixery_supervisor_report(NIXERY_SUPERVISOR_REPORT, &r);
 
     (void) sigemptyset(&set);
     (void) sigprocmask(SIG_SETMASK, &set, NULL);

@@ -18,12 +18,19 @@ cd "$(dirname "$0")/.."
 if [ -z "${TEST_NGINX_BINARY:-}" ]; then
     TEST_NGINX_BINARY=/usr/sbin/nginx
     TEST_NGINX_GLOBALS="load_module $BUILD/ngx_http_nixery_module.so;"
-    export TEST_NGINX_GLOBALS
 fi
 
-TEST_NIXERY_BUILDER=${TEST_NIXERY_BUILDER:-$PWD/../conf/nix/builder.nix}
-TEST_NIXERY_PACKAGES=${TEST_NIXERY_PACKAGES:-$BUILD/packages}
-export TEST_NGINX_BINARY TEST_NIXERY_BUILDER TEST_NIXERY_PACKAGES
+# workers are what they are in production
+if [ "$(id -u)" = 0 ]; then
+    TEST_NGINX_GLOBALS="${TEST_NGINX_GLOBALS:-} user www-data nix-users;"
+fi
+
+export TEST_NGINX_BINARY TEST_NGINX_GLOBALS
+
+# where workers can read it, wherever this checkout is
+TEST_NIXERY_PACKAGES=$(nix-store --realise --add-root "$BUILD/packages.root" \
+    "$(nix-store --add "$BUILD/packages")" | xargs readlink -f)
+export TEST_NIXERY_PACKAGES
 
 # a dynamic module's globals are seen twice; nginx itself leaks and misaligns
 ASAN_OPTIONS="detect_odr_violation=0:${ASAN_OPTIONS:-}"
@@ -52,6 +59,6 @@ done
 # the serial ones disturb what all share: the Nix store and its daemon
 # shellcheck disable=SC2086
 {
-    [ -z "$parallel" ] || prove -j"$JOBS" $lib -Iharness $parallel
-    [ -z "$serial" ] || prove $lib -Iharness $serial
+    [ -z "$parallel" ] || prove -j"$JOBS" ${VERBOSE:+-v} $lib -Iharness $parallel
+    [ -z "$serial" ] || prove ${VERBOSE:+-v} $lib -Iharness $serial
 }

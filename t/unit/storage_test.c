@@ -157,6 +157,8 @@ bytes(void **state)
     assert_int_equal(st->put_bytes(st, MANIFEST, NULL, 0, &f->err), NIXERY_OK);
     assert_int_equal(st->get(st, MANIFEST, 0, &buf, &f->err), NIXERY_OK);
     assert_int_equal(buf.len, 0);
+    assert_string_equal(buf.data, "");
+    nixery_buf_free(&buf);
 
     assert_clean(f);
 }

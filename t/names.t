@@ -1,0 +1,231 @@
+#!/usr/bin/perl
+
+# Copyright (C) The ngx_http_nixery_module authors
+
+# Names, tags and digests: what is malformed, and what tries to be more.
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Nginx;
+use JSON::PP;
+use Test::Nixery;
+
+my $t = Test::Nginx->new()->has(qw/http/);
+
+prepare($t);
+
+$t->write_file_expand('nginx.conf', <<"EOF");
+
+%%TEST_GLOBALS%%
+
+daemon off;
+
+events {
+}
+
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    merge_slashes off;
+
+    server {
+        listen       127.0.0.1:8080;
+        server_name  localhost;
+
+        location / {
+            return 404 nobody;
+        }
+
+        location /v2 {
+            ${\nixery($t)}
+        }
+    }
+
+    server {
+        listen       127.0.0.1:8081;
+        server_name  localhost;
+
+        merge_slashes on;
+
+        location /v2 {
+            ${\nixery($t)}
+        }
+    }
+}
+
+EOF
+
+my $long = join('/', ('a') x 128);
+my $hex = '0123456789abcdef' x 4;
+
+# what is asked for below /v2/, the status and code it gets
+
+my @malformed = (
+    # names
+    ['/manifests/x', 400, 'NAME_INVALID'],
+    ['-a/manifests/x', 400, 'NAME_INVALID'],
+    ['a-/manifests/x', 400, 'NAME_INVALID'],
+    ['.a/manifests/x', 400, 'NAME_INVALID'],
+    ['a./manifests/x', 400, 'NAME_INVALID'],
+    ['_a/manifests/x', 400, 'NAME_INVALID'],
+    ['a_/manifests/x', 400, 'NAME_INVALID'],
+    ['a..b/manifests/x', 400, 'NAME_INVALID'],
+    ['a___b/manifests/x', 400, 'NAME_INVALID'],
+    ['a._b/manifests/x', 400, 'NAME_INVALID'],
+    ['a//b/manifests/x', 400, 'NAME_INVALID'],
+    ['a///b/manifests/x', 400, 'NAME_INVALID'],
+    ['/a/manifests/x', 400, 'NAME_INVALID'],
+    ['a//manifests/x', 400, 'NAME_INVALID'],
+    ['A/manifests/x', 400, 'NAME_INVALID'],
+    ['aB/manifests/x', 400, 'NAME_INVALID'],
+    ['shell/Git/manifests/x', 400, 'NAME_INVALID'],
+    ['a%20b/manifests/x', 400, 'NAME_INVALID'],
+    ['a%0ab/manifests/x', 400, 'NAME_INVALID'],
+    ['a%7fb/manifests/x', 400, 'NAME_INVALID'],
+    ['a%c3%a4/manifests/x', 400, 'NAME_INVALID'],
+    ['a%ffb/manifests/x', 400, 'NAME_INVALID'],
+    ['a%22b/manifests/x', 400, 'NAME_INVALID'],
+    ['a%5cb/manifests/x', 400, 'NAME_INVALID'],
+    ['a:b/manifests/x', 400, 'NAME_INVALID'],
+    ['a@b/manifests/x', 400, 'NAME_INVALID'],
+    ['a+b/manifests/x', 400, 'NAME_INVALID'],
+    ['a*/manifests/x', 400, 'NAME_INVALID'],
+    ["$long/manifests/x" =~ s{^a}{aa}r, 400, 'NAME_INVALID'],
+    ['a' x 256 . '/manifests/x', 400, 'NAME_INVALID'],
+    ['a' x 4000 . '/manifests/x', 400, 'NAME_INVALID'],
+    ['arm64/manifests/x', 400, 'NAME_INVALID'],
+    ['A/blobs/sha256:' . $hex, 400, 'NAME_INVALID'],
+
+    # tags
+    ['a/manifests/', 400, 'TAG_INVALID'],
+    ['a/manifests/.x', 400, 'TAG_INVALID'],
+    ['a/manifests/-x', 400, 'TAG_INVALID'],
+    ['a/manifests/a%20b', 400, 'TAG_INVALID'],
+    ['a/manifests/a%00b', 400, undef],
+    ['a/manifests/a+b', 400, 'TAG_INVALID'],
+    ['a/manifests/%c3%a4', 400, 'TAG_INVALID'],
+    ['a/manifests/' . 'x' x 129, 400, 'TAG_INVALID'],
+    ['a/manifests/--option', 400, 'TAG_INVALID'],
+
+    # digests
+    ['a/manifests/sha256:', 400, 'DIGEST_INVALID'],
+    ['a/manifests/sha256:abc', 400, 'DIGEST_INVALID'],
+    ["a/manifests/sha256:${hex}0", 400, 'DIGEST_INVALID'],
+    ['a/manifests/sha256:' . uc($hex), 400, 'DIGEST_INVALID'],
+    ['a/manifests/sha256:' . 'g' x 64, 400, 'DIGEST_INVALID'],
+    ["a/manifests/sha1:$hex", 400, 'DIGEST_INVALID'],
+    ["a/manifests/sha512:$hex$hex", 400, 'DIGEST_INVALID'],
+    ['a/blobs/', 400, 'DIGEST_INVALID'],
+    ['a/blobs/latest', 400, 'DIGEST_INVALID'],
+    ['a/blobs/sha256:..%2f..%2fetc%2fpasswd', 400, undef],
+    ["a/blobs/$hex", 400, 'DIGEST_INVALID'],
+    ["a/blobs/sha256:$hex%00", 400, undef],
+);
+
+# out of the location: nginx takes paths apart before it looks for one
+
+my @paths = (
+    ['../etc/passwd', 404],
+    ['../../../etc/passwd', 400],
+    ['%2e%2e/etc/passwd', 404],
+    ['..%2fetc/passwd', 404],
+    ['a/manifests/../../../x', 404],
+    ['%00', 400],
+    ['a/../../x', 404],
+);
+
+my @code = (
+    '--option', '-E', '--expr', '--argstr', '-A', '--arg', '--impure',
+    '--option/sandbox/false', '${builtins.abort', '%24%7bbuiltins.abort%7d',
+    'a%22%3babort', 'a";abort "', "a'';abort ''", 'import%20%3cnixpkgs%3e',
+    '(abort)', '%28abort%20%22x%22%29', 'builtins', '<nixpkgs>',
+    'tiny%0a--option', 'a;b', '`id`', '$(id)', '%24%28id%29', 'a|b', '..',
+    'let', 'tiny.outpath', 'tiny.drvpath', 'nested.__functor',
+    'tiny.type', 'x--argstr', 'a--option', 'with.tiny', 'rec', 'throws.x',
+);
+
+$t->plan(@malformed + @paths + @code + 11);
+$t->run();
+
+###############################################################################
+
+my $r;
+
+for my $case (@malformed) {
+    my ($uri, $status, $code) = @$case;
+
+    $r = reply(http_get("/v2/$uri"));
+    my $got = $r->{json}{errors}[0]{code};
+
+    ok($r->{status} == $status && (!defined $code || $got eq $code),
+       "$status $uri")
+        or diag($r->{status}, ' ', $r->{body});
+}
+
+for my $case (@paths) {
+    my ($uri, $status) = @$case;
+    is(reply(http_get("/v2/$uri"))->{status}, $status, "$status $uri");
+}
+
+is(calls($t), 0, 'nothing malformed reached Nix');
+
+# names of any length and number are fine up to the limits
+
+refused(manifest($long), 404, 'MANIFEST_UNKNOWN', qr/not found: "a"/,
+        '255 bytes');
+
+my @names = map { my $x = $_; map { "$x$_" } 'a' .. 'h' } 'a' .. 'h';
+my $many = join('/', @names, @names[0 .. 20]);
+
+refused(manifest($many), 404, 'MANIFEST_UNKNOWN', qr/"aa", "ab".*"hh"/,
+        'many packages, all named');
+
+my ($call) = grep { "@$_" =~ /"hh"/ } calls($t);
+is(scalar(@{decode_json($call->[6])}), 64, 'each of them once');
+
+# what tries to be Nix: refused, or looked up as a name and not found
+
+for my $name (@code) {
+    $r = reply(http_get("/v2/$name/manifests/latest", timeout => 60));
+
+    ok($r->{status} == 400 || $r->{status} == 404, "code: $name")
+        or diag($r->{status}, ' ', $r->{body});
+}
+
+my @odd = grep { !/^(--out-link|--argstr|name|packages|pkgSource|skip)$/
+                 && !m{^(path!)?/} && !/^\[("[a-z0-9._-]+",?)+\]$/
+                 && !/^[a-z0-9._\/-]+$/i && !/^\{".*\}$/s }
+          map { @$_ } calls($t);
+
+is("@odd", '', 'no argument but the expected ones');
+
+my @options = grep { /^-/ && !/^--(out-link|argstr)$/ } map { @$_ } calls($t);
+is("@options", '', 'no option from a name');
+
+my %counts = map { scalar(@$_) => 1 } calls($t);
+is(join(' ', sort keys %counts), '12 15', 'as many arguments as ever');
+
+# doubled slashes are one where nginx merges them
+
+$r = reply(http_get('/v2//tiny//manifests/latest', timeout => 60,
+                    PeerAddr => '127.0.0.1:' . port(8081)));
+is($r->{status}, 200, 'merged slashes');
+
+# the same set is the same image
+
+my $one = manifest('tiny/tiny2/nested.inner')->{body};
+is(manifest('tiny2/nested.inner/tiny')->{body}, $one, 'any order');
+is(manifest('tiny2/tiny/tiny2/nested.inner/tiny')->{body}, $one, 'repetition');
+
+# a package may be called like a route
+
+refused(manifest('manifests/blobs'), 404, 'MANIFEST_UNKNOWN',
+        qr/"blobs", "manifests"/, 'packages called like routes');
+
+###############################################################################
