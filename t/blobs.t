@@ -15,7 +15,7 @@ use lib 'lib';
 use Test::Nginx;
 use Test::Nixery;
 
-my $t = Test::Nginx->new()->has(qw/http/)->plan(34);
+my $t = Test::Nginx->new()->has(qw/http/)->plan(32);
 
 prepare($t);
 

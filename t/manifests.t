@@ -15,7 +15,7 @@ use lib 'lib';
 use Test::Nginx;
 use Test::Nixery;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(61);
+my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(59);
 
 prepare($t);
 

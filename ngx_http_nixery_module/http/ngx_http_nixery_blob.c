@@ -29,12 +29,14 @@ ngx_http_nixery_blob(ngx_http_request_t *r, const char *hex)
 
     if (rc == NGX_DECLINED) {
         return ngx_http_nixery_error(r, NGX_HTTP_NOT_FOUND, "BLOB_UNKNOWN",
-                                     "blob is not known to this registry");
+                                     "blob sha256:%s is not known to this "
+                                     "registry", hex);
     }
 
     if (rc != NGX_OK) {
         return ngx_http_nixery_error(r, NGX_HTTP_BAD_GATEWAY, "UNKNOWN",
-                                     "the storage can't open the blob");
+                                     "the storage can't open blob sha256:%s",
+                                     hex);
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);

@@ -59,8 +59,10 @@ static ngx_str_t  ngx_http_nixery_error_type = ngx_string("application/json");
 
 ngx_int_t
 ngx_http_nixery_error(ngx_http_request_t *r, ngx_uint_t status,
-    const char *code, const char *message)
+    const char *code, const char *fmt, ...)
 {
+    u_char                   message[NGX_MAX_ERROR_STR];
+    va_list                  args;
     ngx_http_nixery_fault_t  fault;
 
     ngx_memzero(&fault, sizeof(ngx_http_nixery_fault_t));
@@ -68,8 +70,13 @@ ngx_http_nixery_error(ngx_http_request_t *r, ngx_uint_t status,
     fault.status = status;
     fault.code.data = (u_char *) code;
     fault.code.len = ngx_strlen(code);
-    fault.message.data = (u_char *) message;
-    fault.message.len = ngx_strlen(message);
+    fault.message.data = message;
+
+    va_start(args, fmt);
+    fault.message.len = ngx_vslprintf(message, message + NGX_MAX_ERROR_STR,
+                                      fmt, args)
+                        - message;
+    va_end(args);
 
     return ngx_http_nixery_send_fault(r, &fault);
 }
@@ -100,7 +107,7 @@ ngx_http_nixery_core_error(ngx_http_request_t *r, nixery_error_t *err,
 
         ngx_log_error(level, r->connection->log, 0, "nixery: %s", message);
 
-        return ngx_http_nixery_error(r, status, code, message);
+        return ngx_http_nixery_error(r, status, code, "%s", message);
     }
 
     ngx_memzero(&fault, sizeof(ngx_http_nixery_fault_t));

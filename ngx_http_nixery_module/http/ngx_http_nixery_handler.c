@@ -163,8 +163,8 @@ ngx_http_nixery_not_allowed(ngx_http_request_t *r)
     }
 
     return ngx_http_nixery_error(r, NGX_HTTP_NOT_ALLOWED, "UNSUPPORTED",
-                                 "images are built from their names, nothing "
-                                 "can be pushed or deleted");
+                                 "images are built from their names and can "
+                                 "only be pulled, not pushed or deleted");
 }
 
 

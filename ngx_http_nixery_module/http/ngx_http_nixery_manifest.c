@@ -14,8 +14,10 @@
 
 static ngx_int_t ngx_http_nixery_read(ngx_http_request_t *r, ngx_str_t *path,
     ngx_open_file_info_t *of, ngx_str_t *body);
-static ngx_int_t ngx_http_nixery_unknown(ngx_http_request_t *r);
-static ngx_int_t ngx_http_nixery_unreadable(ngx_http_request_t *r);
+static ngx_int_t ngx_http_nixery_unknown(ngx_http_request_t *r,
+    const char *hex);
+static ngx_int_t ngx_http_nixery_unreadable(ngx_http_request_t *r,
+    const char *hex);
 static ngx_int_t ngx_http_nixery_set_type(ngx_http_request_t *r,
     ngx_str_t *type, const char *text);
 
@@ -87,19 +89,19 @@ ngx_http_nixery_manifest_digest(ngx_http_request_t *r, const char *hex)
     if (rc == NGX_DECLINED
         || (rc == NGX_OK && (of.size == 0 || of.size > NIXERY_MANIFEST_MAX)))
     {
-        return ngx_http_nixery_unknown(r);
+        return ngx_http_nixery_unknown(r, hex);
     }
 
     if (rc != NGX_OK
         || ngx_http_nixery_read(r, &path, &of, &body) != NGX_OK)
     {
-        return ngx_http_nixery_unreadable(r);
+        return ngx_http_nixery_unreadable(r, hex);
     }
 
     rv = nixery_oci_media_type((char *) body.data, body.len, &media_type);
 
     if (rv == NIXERY_DECLINED) {
-        return ngx_http_nixery_unknown(r);
+        return ngx_http_nixery_unknown(r, hex);
     }
 
     if (rv != NIXERY_OK) {
@@ -121,7 +123,7 @@ ngx_http_nixery_manifest_digest(ngx_http_request_t *r, const char *hex)
                       "\"%V\" is corrupted: its SHA-256 is %s",
                       &path, actual);
 
-        return ngx_http_nixery_unreadable(r);
+        return ngx_http_nixery_unreadable(r, hex);
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
@@ -182,19 +184,21 @@ ngx_http_nixery_read(ngx_http_request_t *r, ngx_str_t *path,
 
 
 static ngx_int_t
-ngx_http_nixery_unknown(ngx_http_request_t *r)
+ngx_http_nixery_unknown(ngx_http_request_t *r, const char *hex)
 {
     return ngx_http_nixery_error(r, NGX_HTTP_NOT_FOUND, "MANIFEST_UNKNOWN",
-                                 "manifest is not known to this registry, "
-                                 "ask for the image by a tag to have it built");
+                                 "manifest sha256:%s is not known to this "
+                                 "registry, ask for the image by a tag to "
+                                 "have it built", hex);
 }
 
 
 static ngx_int_t
-ngx_http_nixery_unreadable(ngx_http_request_t *r)
+ngx_http_nixery_unreadable(ngx_http_request_t *r, const char *hex)
 {
     return ngx_http_nixery_error(r, NGX_HTTP_BAD_GATEWAY, "UNKNOWN",
-                                 "the storage can't read the manifest");
+                                 "the storage can't read manifest sha256:%s",
+                                 hex);
 }
 
 

@@ -209,8 +209,9 @@ ngx_int_t ngx_http_nixery_prepare(ngx_http_request_t *r, ngx_uint_t status,
 ngx_int_t ngx_http_nixery_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t *type, ngx_str_t *body);
 
+/* An error of the specification, with a message as ngx_sprintf() makes it. */
 ngx_int_t ngx_http_nixery_error(ngx_http_request_t *r, ngx_uint_t status,
-    const char *code, const char *message);
+    const char *code, const char *fmt, ...);
 
 /* Answers what the core met; build: the one it met it in, or NULL. */
 ngx_int_t ngx_http_nixery_core_error(ngx_http_request_t *r,
