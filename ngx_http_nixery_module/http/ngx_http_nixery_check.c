@@ -33,6 +33,7 @@ static ngx_int_t ngx_http_nixery_check_storage(ngx_conf_t *cf,
 static ngx_int_t ngx_http_nixery_check_directory(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
     const char *path, const char *what);
+static ngx_err_t ngx_http_nixery_check_file(const char *path, int mode);
 static ngx_int_t ngx_http_nixery_access(const char *path, int mode);
 static ngx_int_t ngx_http_nixery_refuse(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
@@ -136,6 +137,7 @@ ngx_http_nixery_check_packages(ngx_conf_t *cf,
 {
     char             *path;
     u_char           *file;
+    ngx_err_t         err;
     ngx_str_t        *name;
     ngx_file_info_t   fi;
 
@@ -154,15 +156,16 @@ ngx_http_nixery_check_packages(ngx_conf_t *cf,
         path = (char *) file;
     }
 
-    if (ngx_http_nixery_access(path, R_OK) != NGX_OK) {
-        return ngx_http_nixery_refuse(cf, nlcf, &nlcf->packages, ngx_errno,
-                                      path, "\"nixery_packages path\" must be "
-                                      "a directory with a default.nix, or a "
-                                      "Nix file, that the workers' user can "
-                                      "read");
+    err = ngx_http_nixery_check_file(path, R_OK);
+
+    if (err == 0) {
+        return NGX_OK;
     }
 
-    return NGX_OK;
+    return ngx_http_nixery_refuse(cf, nlcf, &nlcf->packages, err, path,
+                                  "\"nixery_packages path\" must be a "
+                                  "directory with a default.nix, or a Nix "
+                                  "file, that the workers' user can read");
 }
 
 
@@ -195,22 +198,12 @@ static ngx_int_t
 ngx_http_nixery_check_program(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf)
 {
-    char             *path;
-    ngx_err_t         err;
-    ngx_file_info_t   fi;
+    char       *path;
+    ngx_err_t   err;
 
     path = (char *) nlcf->nix_build.value.data;
 
-    err = 0;
-
-    if (ngx_file_info(path, &fi) == NGX_FILE_ERROR
-        || ngx_http_nixery_access(path, X_OK) != NGX_OK)
-    {
-        err = ngx_errno;
-
-    } else if (ngx_is_dir(&fi)) {
-        err = NGX_EISDIR;
-    }
+    err = ngx_http_nixery_check_file(path, X_OK);
 
     if (err == 0) {
         return NGX_OK;
@@ -307,6 +300,25 @@ ngx_http_nixery_check_directory(ngx_conf_t *cf,
     }
 
     return ngx_http_nixery_refuse(cf, nlcf, value, err, path, what);
+}
+
+
+/* 0 for a regular file that can be used like that, else why not. */
+
+static ngx_err_t
+ngx_http_nixery_check_file(const char *path, int mode)
+{
+    ngx_file_info_t  fi;
+
+    if (ngx_file_info(path, &fi) == NGX_FILE_ERROR) {
+        return ngx_errno;
+    }
+
+    if (!ngx_is_file(&fi)) {
+        return ngx_is_dir(&fi) ? NGX_EISDIR : NGX_EINVAL;
+    }
+
+    return ngx_http_nixery_access(path, mode) == NGX_OK ? 0 : ngx_errno;
 }
 
 

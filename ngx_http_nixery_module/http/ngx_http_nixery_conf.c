@@ -172,10 +172,11 @@ ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 static ngx_int_t
 ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 {
-    char        *path;
-    u_char      *p, *end, *last, *file;
-    size_t       len;
-    ngx_str_t   *name;
+    char             *path;
+    u_char           *p, *end, *last, *file;
+    size_t            len;
+    ngx_str_t        *name;
+    ngx_file_info_t   fi;
 
     path = getenv("PATH");
 
@@ -208,7 +209,9 @@ ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 
         (void) ngx_sprintf(file, "%*s/%V%Z", (size_t) (end - p), p, name);
 
-        if (access((char *) file, X_OK) == 0) {
+        if (access((char *) file, X_OK) == 0
+            && ngx_file_info(file, &fi) != NGX_FILE_ERROR && ngx_is_file(&fi))
+        {
             name->data = file;
             name->len = len;
             return NGX_OK;
