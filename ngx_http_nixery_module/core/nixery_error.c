@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include "nixery_error.h"
+#include "nixery_text.h"
 
 
 static int nixery_error_vset(nixery_error_t *err, nixery_error_e kind,
@@ -94,6 +95,10 @@ nixery_error_vset(nixery_error_t *err, nixery_error_e kind, int errnum,
 
         free(text);
     }
+
+    /* names of files, and what a builder wrote, may be anything */
+
+    nixery_text_line(message);
 
     err->kind = kind;
     err->message = message;

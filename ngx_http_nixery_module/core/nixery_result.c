@@ -16,12 +16,16 @@
 
 #define NIXERY_RESULT_NODES_MAX      100000
 #define NIXERY_RESULT_LOCATIONS_MAX  1000
+#define NIXERY_RESULT_PACKAGES_MAX   1000                 /* of an error */
+#define NIXERY_RESULT_MESSAGE_MAX    65536                /* bytes */
 #define NIXERY_RESULT_SIZE_MAX       9007199254740992.0   /* 2^53 */
 
 
 static int nixery_result_load(const char *path, nixery_buf_t *text,
     nixery_error_t *err);
 static int nixery_result_error(const cJSON *json, nixery_error_t *err);
+static int nixery_result_few(const cJSON *pkgs, const char *key,
+    nixery_error_t *err);
 static int nixery_result_list(nixery_buf_t *message, const char *one,
     const char *many, const cJSON *pkgs, const cJSON *leave,
     const cJSON *reasons);
@@ -91,13 +95,13 @@ nixery_result_parse(nixery_result_t *result, const char *text, size_t len,
     if (!cJSON_IsObject(json)) {
         rc = nixery_result_bad(err, "it is not an object");
 
-    } else if (cJSON_HasObjectItem(json, "error")) {
+    } else if (cJSON_GetObjectItemCaseSensitive(json, "error") != NULL) {
         rc = nixery_result_error(json, err);
 
-    } else if (cJSON_HasObjectItem(json, "manifest")) {
+    } else if (cJSON_GetObjectItemCaseSensitive(json, "manifest") != NULL) {
         rc = nixery_result_prebuilt(result, json, text, len, err);
 
-    } else if (cJSON_HasObjectItem(json, "graph")) {
+    } else if (cJSON_GetObjectItemCaseSensitive(json, "graph") != NULL) {
         rc = nixery_result_closure(result, json, err);
 
     } else {
@@ -237,6 +241,12 @@ nixery_result_error(const cJSON *json, nixery_error_t *err)
         return nixery_result_bad(err, "\"message\" is not a string");
     }
 
+    if (nixery_result_few(pkgs, "pkgs", err) != NIXERY_OK
+        || nixery_result_few(reasons, "reasons", err) != NIXERY_OK)
+    {
+        return NIXERY_ERROR;
+    }
+
     cJSON_ArrayForEach(item, pkgs) {
         if (!cJSON_IsString(item)) {
             return nixery_result_bad(err, "\"pkgs\" has what is not a string");
@@ -281,10 +291,35 @@ nixery_result_error(const cJSON *json, nixery_error_t *err)
         return nixery_error_nomem(err);
     }
 
-    rc = nixery_error_set(err, e, "%s", text.data);
+    if (text.len > NIXERY_RESULT_MESSAGE_MAX) {
+        rc = nixery_result_bad(err, "its error has more than %d bytes",
+                               NIXERY_RESULT_MESSAGE_MAX);
+
+    } else {
+        rc = nixery_error_set(err, e, "%s", text.data);
+    }
+
     nixery_buf_free(&text);
 
     return rc;
+}
+
+
+/* Each of them is looked for among the others. */
+
+static int
+nixery_result_few(const cJSON *pkgs, const char *key, nixery_error_t *err)
+{
+    int  n;
+
+    n = cJSON_GetArraySize(pkgs);
+
+    if (n <= NIXERY_RESULT_PACKAGES_MAX) {
+        return NIXERY_OK;
+    }
+
+    return nixery_result_bad(err, "\"%s\" has %d entries, at most %d are taken",
+                             key, n, NIXERY_RESULT_PACKAGES_MAX);
 }
 
 

@@ -7,56 +7,35 @@
 #include "nixery_text.h"
 
 
+static size_t nixery_text_strip(char *text, size_t len);
 static size_t nixery_text_escape(const char *p, const char *end);
 
 
 int
 nixery_text_clean(nixery_buf_t *text)
 {
-    char           *to;
-    size_t          n;
-    const char     *p, *end;
-    unsigned char   c;
-
     if (nixery_buf_append(text, "", 0) != NIXERY_OK) {
         return NIXERY_ERROR;
     }
 
-    to = text->data;
-    p = text->data;
-    end = p + text->len;
-
-    while (p != end) {
-        c = (unsigned char) *p;
-
-        if (c == 0x1b) {
-            p += nixery_text_escape(p, end);
-
-        } else if (c == '\n' || c == '\t' || (c >= 0x20 && c < 0x7f)) {
-            *to++ = *p++;
-
-        } else if (c < 0x80) {
-            p++;
-
-        } else {
-            n = nixery_text_utf8(p, end);
-
-            if (n == 0) {
-                *to++ = '?';
-                p++;
-
-            } else {
-                memmove(to, p, n);
-                to += n;
-                p += n;
-            }
-        }
-    }
-
-    *to = '\0';
-    text->len = to - text->data;
+    text->len = nixery_text_strip(text->data, text->len);
 
     return NIXERY_OK;
+}
+
+
+void
+nixery_text_line(char *text)
+{
+    char  *p;
+
+    (void) nixery_text_strip(text, strlen(text));
+
+    for (p = text; *p != '\0'; p++) {
+        if (*p == '\n' || *p == '\t') {
+            *p = ' ';
+        }
+    }
 }
 
 
@@ -134,7 +113,54 @@ nixery_text_utf8(const char *p, const char *end)
 }
 
 
-/* Length of the escape sequence at p: ECMA-48, section 5.4 (CSI), OSC, others. */
+/* In place, which is possible because nothing grows; returns the new length. */
+
+static size_t
+nixery_text_strip(char *text, size_t len)
+{
+    char           *to;
+    size_t          n;
+    const char     *p, *end;
+    unsigned char   c;
+
+    to = text;
+    p = text;
+    end = p + len;
+
+    while (p != end) {
+        c = (unsigned char) *p;
+
+        if (c == 0x1b) {
+            p += nixery_text_escape(p, end);
+
+        } else if (c == '\n' || c == '\t' || (c >= 0x20 && c < 0x7f)) {
+            *to++ = *p++;
+
+        } else if (c < 0x80) {
+            p++;
+
+        } else {
+            n = nixery_text_utf8(p, end);
+
+            if (n == 0) {
+                *to++ = '?';
+                p++;
+
+            } else {
+                memmove(to, p, n);
+                to += n;
+                p += n;
+            }
+        }
+    }
+
+    *to = '\0';
+
+    return to - text;
+}
+
+
+/* Length of the escape sequence at p (ECMA-48, section 5.4): CSI, OSC, others */
 
 static size_t
 nixery_text_escape(const char *p, const char *end)

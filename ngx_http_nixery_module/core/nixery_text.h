@@ -18,6 +18,9 @@
  */
 int nixery_text_clean(nixery_buf_t *text);
 
+/* The same of a string, which becomes one line. */
+void nixery_text_line(char *text);
+
 /*
  * A copy of the last lines of a clean text, at most so many of them and about
  * so many bytes, cut between lines where that is possible.  NULL: memory.

@@ -44,6 +44,27 @@ errno_is_spelled_out(void **state)
 
 
 static void
+message_is_one_line(void **state)
+{
+    nixery_error_t  err = { 0 };
+
+    (void) state;
+
+    (void) nixery_error_set(&err, NIXERY_ERROR_RESULT, "%.8s",
+                            "a\nb\tc\033[1md");
+    assert_string_equal(err.message, "a b c");
+    nixery_error_free(&err);
+
+    /* a name that is cut within a character, one that is none */
+
+    (void) nixery_error_errno(&err, NIXERY_ERROR_SYSTEM, ENOENT, "%.2s \xff",
+                              "a\xc3\xa4");
+    assert_string_equal(err.message, "a? ?: No such file or directory");
+    nixery_error_free(&err);
+}
+
+
+static void
 memory_needs_no_memory(void **state)
 {
     nixery_error_t  err = { 0 };
@@ -64,6 +85,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(first_error_is_kept),
         cmocka_unit_test(errno_is_spelled_out),
+        cmocka_unit_test(message_is_one_line),
         cmocka_unit_test(memory_needs_no_memory),
     };
 
