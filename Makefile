@@ -143,6 +143,7 @@ unit_cflags := -O2
 asan_cflags := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-fno-omit-frame-pointer
 tsan_cflags := -O1 -fsanitize=thread
+tsan_extra := t/unit/tsan.c -Wl,--wrap=syscall
 
 define unit_rules
 $(build)/$(1)/%.o: $(core_dir)/%.c $(wildcard $(core_dir)/*.h)
@@ -153,9 +154,10 @@ $(build)/$(1)/libnixery.a: $(patsubst $(core_dir)/%.c,$(build)/$(1)/%.o,$(core_s
 	@rm -f $$@
 	@$(AR) rcs $$@ $$^
 
-$(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.h $(build)/$(1)/libnixery.a
+$(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.h \
+    $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
 	@$(2) $(core_cflags) $($(1)_cflags) -I$(core_dir) -o $$@ $$< \
-	    $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
+	    $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
 
 .PHONY: $(1)-build
 $(1)-build: $(patsubst t/unit/%.c,$(build)/$(1)/%,$(wildcard t/unit/*_test.c))
