@@ -4,8 +4,8 @@
  */
 
 
+#include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -384,8 +384,8 @@ nixery_nix_env_add(char **env, size_t *n, const char *name, const char *value)
 static int
 nixery_nix_output(nixery_nix_call_t *call, char **path, nixery_error_t *err)
 {
-    char          *text, *end;
-    struct stat    sb;
+    int            inside;
+    char          *text, *end, *real;
     nixery_buf_t  *out;
 
     out = &call->process.out;
@@ -411,19 +411,29 @@ nixery_nix_output(nixery_nix_call_t *call, char **path, nixery_error_t *err)
     }
 
     if (!nixery_store_path_valid(text)) {
-        if (nixery_text_clean(out) != NIXERY_OK) {
-            return nixery_error_nomem(err);
-        }
-
         return nixery_error_set(err, NIXERY_ERROR_RESULT,
                                 "nix-build printed \"%.255s\", which is not a"
-                                " path in " NIXERY_STORE, out->data);
+                                " path in " NIXERY_STORE,
+                                text);
     }
 
-    if (lstat(text, &sb) == -1) {
+    real = realpath(text, NULL);
+
+    if (real == NULL) {
+        return nixery_error_errno(err, NIXERY_ERROR_RESULT, errno,
+                                  "nix-build printed \"%s\", which can't be"
+                                  " read",
+                                  text);
+    }
+
+    inside = strncmp(real, NIXERY_STORE "/", sizeof(NIXERY_STORE)) == 0;
+    free(real);
+
+    if (!inside) {
         return nixery_error_set(err, NIXERY_ERROR_RESULT,
-                                "nix-build printed \"%s\", which does not"
-                                " exist", text);
+                                "nix-build printed \"%s\", which leads out"
+                                " of " NIXERY_STORE,
+                                text);
     }
 
     *path = strdup(text);

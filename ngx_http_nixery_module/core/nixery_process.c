@@ -126,6 +126,8 @@ nixery_process_free(nixery_process_t *p)
     nixery_buf_free(&p->err.head);
     free(p->err.tail);
     p->err.tail = NULL;
+    p->err.tail_pos = 0;
+    p->err.total = 0;
 }
 
 

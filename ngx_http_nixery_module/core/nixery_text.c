@@ -160,7 +160,7 @@ nixery_text_strip(char *text, size_t len)
 }
 
 
-/* Length of the escape sequence at p (ECMA-48, section 5.4): CSI, OSC, others */
+/* Length of the escape sequence at p (ECMA-48, 5.4): CSI, OSC, or another. */
 
 static size_t
 nixery_text_escape(const char *p, const char *end)
