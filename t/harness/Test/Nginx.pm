@@ -19,6 +19,7 @@ use IO::Select;
 use IO::Socket::INET;
 use POSIX ();
 use Test::More ();
+use Time::HiRes qw(sleep);
 
 use constant {
     FILE_TIMEOUT => 10,     # seconds
@@ -251,7 +252,7 @@ sub _exited {
 
     for (1 .. $timeout * 50) {
         return 1 if waitpid($pid, POSIX::WNOHANG()) != 0;
-        select(undef, undef, undef, 0.02);
+        sleep(0.02);
     }
 
     return 0;
@@ -307,7 +308,7 @@ sub waitforfile {
 
         # one more look: it may have written the file and ended
         $exited = waitpid($pid, POSIX::WNOHANG()) != 0 if $pid;
-        select(undef, undef, undef, 0.02);
+        sleep(0.02);
     }
 
     return;
@@ -319,7 +320,7 @@ sub waitforsocket {
 
     for (1 .. FILE_TIMEOUT * 50) {
         return 1 if IO::Socket::INET->new(Proto => 'tcp', PeerAddr => $peer);
-        select(undef, undef, undef, 0.02);
+        sleep(0.02);
     }
 
     return;
@@ -396,7 +397,7 @@ sub http_start {
     $socket->autoflush(1);
     $socket->print($request);
 
-    select(undef, undef, undef, $extra{sleep}) if $extra{sleep};
+    sleep($extra{sleep}) if $extra{sleep};
     $socket->print($extra{body}) if defined $extra{body};
 
     return $socket;

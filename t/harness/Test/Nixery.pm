@@ -11,16 +11,20 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    calls children descriptors eventually fake_mode go manifest nixery objects
-    prepare processes refused reply store_add text_result truth
+    calls children cpu_time descriptors eventually fake_mode go leaving
+    left_over manifest nixery objects partial prepare processes refused reply
+    store_add text_result truth watch watched whole wipe workers
 );
 
 use Digest::SHA;
 use File::Copy;
 use File::Find;
 use FindBin;
+use IO::Handle;
 use JSON::PP;
+use POSIX ();
 use Test::More ();
+use Time::HiRes qw(sleep);
 
 use Test::Nginx;
 
@@ -146,15 +150,18 @@ sub store_add {
 sub reply {
     my ($text) = @_;
 
-    return { status => 0, headers => {}, body => '' }
-        if !defined $text || $text !~ /^HTTP\/\S+ (\d+)/;
+    my $end = index($text // '', "\x0d\x0a\x0d\x0a");
+    my $head = $end < 0 ? $text // '' : substr($text, 0, $end);
 
-    my $reply = { status => $1, headers => {}, body => '' };
-    my ($head, $body) = split /\x0d\x0a\x0d\x0a/, $text, 2;
+    return { status => 0, headers => {}, body => '' }
+        if $head !~ /^HTTP\/\S+ (\d+)/;
+
+    my $reply = { status => $1, headers => {} };
 
     $reply->{headers}{lc $1} = $2 while $head =~ /^([\w-]+): (.*?)\x0d?$/gm;
-    $reply->{body} = $body // '';
-    $reply->{json} = eval { decode_json($reply->{body}) };
+    $reply->{body} = $end < 0 ? '' : substr($text, $end + 4);
+    $reply->{json} = eval { decode_json($reply->{body}) }
+        if $reply->{body} =~ /^\s*[{\[]/;
 
     return $reply;
 }
@@ -191,18 +198,45 @@ sub refused {
 }
 
 
-# Waits until something is true, for a minute at most.
+# What is missing or wrong of an image that a client pulls by that answer: each
+# of its blobs is fetched.
 
-sub eventually {
-    my ($code) = @_;
+sub whole {
+    my ($reply, %extra) = @_;
 
-    for (1 .. 3000) {
-        my $value = $code->();
-        return $value if $value;
-        select(undef, undef, undef, 0.02);
+    return "status $reply->{status}: $reply->{body}" if $reply->{status} != 200;
+
+    my $manifest = $reply->{json};
+    my @wrong;
+
+    return 'no layers' if !@{$manifest->{layers} // []};
+
+    for my $blob ($manifest->{config}, @{$manifest->{layers}}) {
+        my $uri = "/v2/any/blobs/$blob->{digest}";
+        my $r = reply(http_get($uri, timeout => 60, %extra));
+
+        push @wrong, "$uri: status $r->{status}"
+            if $r->{status} != 200 || length($r->{body}) != $blob->{size}
+            || 'sha256:' . Digest::SHA::sha256_hex($r->{body})
+               ne $blob->{digest};
     }
 
-    return 0;
+    return join ' ', @wrong;
+}
+
+
+# Waits until something is true, for a minute at most; looks every 20 ms if not
+# told otherwise.
+
+sub eventually {
+    my ($code, $tick) = @_;
+    my $end = time() + 60;
+
+    for (;;) {
+        my $value = $code->();
+        return $value if $value || time() > $end;
+        sleep($tick // 0.02);
+    }
 }
 
 
@@ -259,9 +293,60 @@ sub processes {
 }
 
 
+# The workers, but those that are leaving.
+
+sub workers {
+    my ($t) = @_;
+
+    return grep { _title($_) eq 'nginx: worker process' }
+           children($t->read_file('nginx.pid') + 0);
+}
+
+
+sub leaving {
+    my ($pid) = @_;
+    return _title($pid) eq 'nginx: worker process is shutting down';
+}
+
+
+sub _title {
+    my ($pid) = @_;
+
+    open(my $fh, '<', "/proc/$pid/cmdline") or return '';
+    my $title = <$fh> // '';
+    close($fh);
+
+    return $title =~ s/[\0 ]+$//r;
+}
+
+
+# Seconds of CPU time that a process has used.
+
+sub cpu_time {
+    my ($pid) = @_;
+
+    open(my $fh, '<', "/proc/$pid/stat") or return 0;
+    my @stat = split / /, <$fh> =~ s/.*\) //r;
+    close($fh);
+
+    return ($stat[11] + $stat[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+
 sub descriptors {
     my ($pid) = @_;
     return scalar(() = glob("/proc/$pid/fd/*"));
+}
+
+
+# What a build that has ended must not leave: processes and work folders.
+
+sub left_over {
+    my ($t) = @_;
+    my $d = $t->testdir();
+
+    return join ' ', processes($t), glob("$d/temp/nixery-work.*"),
+                     glob("$d/storage/tmp/*");
 }
 
 
@@ -300,6 +385,125 @@ sub truth {
     }, $storage) if -d $storage;
 
     return join ' ', @wrong;
+}
+
+
+# Removes all objects of a storage.
+
+sub wipe {
+    my ($t, $storage) = @_;
+
+    $storage //= $t->testdir() . '/storage';
+
+    unlink(_visible($storage));
+
+    return;
+}
+
+
+# From now on looks, in a process of its own, at every object of those storages
+# as soon as it can be seen.
+
+sub watch {
+    my ($t, @storages) = @_;
+    my $d = $t->testdir();
+
+    @storages = ("$d/storage") if !@storages;
+
+    $t->run_daemon(\&_watch, "$d/watched", @storages);
+    $t->waitforfile("$d/watched");
+
+    return;
+}
+
+
+# How many objects have been looked at, and what was wrong with them.
+
+sub watched {
+    my ($t) = @_;
+    my @lines = split /\n/, $t->read_file('watched');
+
+    return (scalar @lines, join ' ', grep { !/ ok$/ } @lines);
+}
+
+
+sub _watch {
+    my ($log, @storages) = @_;
+    my %seen;
+
+    open(my $fh, '>', $log) or die "can't open \"$log\": $!\n";
+    $fh->autoflush(1);
+
+    while (1) {
+        my %there;
+
+        for my $file (map { _visible($_) } @storages) {
+            my $inode = (stat $file)[1] // next;
+
+            $there{"$file $inode"} = 1;
+            next if $seen{"$file $inode"};
+
+            my $wrong = _wrong($file);
+
+            # unless it was wiped meanwhile
+            print $fh "$file ", $wrong || 'ok', "\n"
+                if ((stat $file)[1] // 0) == $inode;
+        }
+
+        %seen = %there;
+        sleep(0.002);
+    }
+}
+
+
+# Objects that can be seen now and that are wrong.
+
+sub partial {
+    my ($t, $storage) = @_;
+
+    $storage //= $t->testdir() . '/storage';
+
+    return join ' ', map { my $wrong = _wrong($_); $wrong ? "$_ $wrong" : () }
+                     _visible($storage);
+}
+
+
+# The files of all objects, those first that name others.
+
+sub _visible {
+    my ($storage) = @_;
+    return map { glob("$storage/$_/*") } qw(manifests builds layers);
+}
+
+
+# An object is what its name says, and what it names is there.
+
+sub _wrong {
+    my ($file) = @_;
+
+    open(my $fh, '<', $file) or return "can't be read: $!";
+    binmode $fh;
+
+    my ($storage, $folder, $name) = $file =~ m{(.*)/(.*)/(.*)};
+
+    if ($folder eq 'layers') {
+        my $digest = Digest::SHA->new(256)->addfile($fh)->hexdigest();
+        return $digest eq $name ? '' : 'has another digest';
+    }
+
+    local $/;
+    my $json = eval { decode_json(<$fh>) } // return 'is no JSON';
+
+    for my $blob ($folder eq 'builds'
+                  ? $json : ($json->{config}, @{$json->{layers}}))
+    {
+        my $hex = $blob->{digest} =~ s/^sha256://r;
+
+        return "names $hex" if (-s "$storage/layers/$hex" // -1)
+                               != $blob->{size};
+    }
+
+    return '';
 }
 
 
