@@ -22,7 +22,7 @@
 static int nixery_work_lock(const char *path, int operation);
 static int nixery_work_is_at(const char *path, int fd);
 static int nixery_work_name_valid(const char *name);
-static void nixery_work_empty(int fd);
+static void nixery_work_empty(DIR *dir);
 
 
 int
@@ -82,14 +82,28 @@ failed:
 void
 nixery_work_close(nixery_work_t *work)
 {
+    DIR  *dir;
+
     if (work->path == NULL) {
         return;
     }
 
-    nixery_work_empty(work->fd);
+    /* the lock's own descriptor: there may be no other left */
+
+    dir = fdopendir(work->fd);
+
+    if (dir != NULL) {
+        nixery_work_empty(dir);
+    }
 
     (void) rmdir(work->path);
-    (void) close(work->fd);
+
+    if (dir != NULL) {
+        (void) closedir(dir);
+
+    } else {
+        (void) close(work->fd);
+    }
 
     free(work->path);
     memset(work, 0, sizeof(nixery_work_t));
@@ -193,22 +207,13 @@ nixery_work_name_valid(const char *name)
 /* Every step is relative to an open directory and follows no link. */
 
 static void
-nixery_work_empty(int fd)
+nixery_work_empty(DIR *dir)
 {
-    int             sub;
-    DIR            *dir;
+    int             fd, child;
+    DIR            *sub;
     struct dirent  *de;
 
-    sub = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (sub == -1) {
-        return;
-    }
-
-    dir = fdopendir(sub);
-    if (dir == NULL) {
-        (void) close(sub);
-        return;
-    }
+    fd = dirfd(dir);
 
     for ( ;; ) {
         de = readdir(dir);
@@ -226,17 +231,22 @@ nixery_work_empty(int fd)
             continue;
         }
 
-        sub = openat(fd, de->d_name,
-                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (sub == -1) {
+        child = openat(fd, de->d_name,
+                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (child == -1) {
+            continue;
+        }
+
+        sub = fdopendir(child);
+
+        if (sub == NULL) {
+            (void) close(child);
             continue;
         }
 
         nixery_work_empty(sub);
 
-        (void) close(sub);
+        (void) closedir(sub);
         (void) unlinkat(fd, de->d_name, AT_REMOVEDIR);
     }
-
-    (void) closedir(dir);
 }

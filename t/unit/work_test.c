@@ -106,6 +106,37 @@ opened_and_closed(void **state)
 
 
 static void
+closed_without_a_descriptor(void **state)
+{
+    int              fd;
+    char            *path;
+    nixery_work_t    work;
+    struct rlimit    rl, old;
+    nixery_error_t   err = { 0 };
+
+    assert_int_equal(nixery_work_open(&work, *state, &err), NIXERY_OK);
+    make_file(work.path, "layer");
+
+    path = strdup(work.path);
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    rl = old;
+    rl.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &rl), 0);
+
+    fd = open("/", O_RDONLY);
+    nixery_work_close(&work);
+
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+
+    assert_int_equal(fd, -1);
+    assert_int_equal(access(path, F_OK), -1);
+
+    free(path);
+}
+
+
+static void
 left_over_ones_are_removed(void **state)
 {
     char            *path, *target;
@@ -447,6 +478,8 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(opened_and_closed, make_parent,
                                         remove_parent),
+        cmocka_unit_test_setup_teardown(closed_without_a_descriptor,
+                                        make_parent, remove_parent),
         cmocka_unit_test_setup_teardown(left_over_ones_are_removed,
                                         make_parent, remove_parent),
         cmocka_unit_test_setup_teardown(killed_process, make_parent,
