@@ -57,6 +57,7 @@ static int nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
     nixery_error_t *err);
 static int nixery_nix_failed(nixery_nix_call_t *call, const char *text,
     nixery_error_t *err);
+static const char *nixery_nix_hint(const char *cause);
 static char *nixery_nix_cause(const char *text);
 static int nixery_nix_late(nixery_nix_call_t *call, nixery_error_t *err);
 static uint64_t nixery_nix_now(void);
@@ -526,9 +527,8 @@ static int
 nixery_nix_failed(nixery_nix_call_t *call, const char *text,
     nixery_error_t *err)
 {
-    int          status;
-    char        *cause;
-    const char  *hint;
+    int    status;
+    char  *cause;
 
     status = call->process.status;
 
@@ -537,17 +537,17 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
         return nixery_error_nomem(err);
     }
 
-    hint = strstr(cause, "daemon-socket") == NULL
-               ? ""
-               : "; is nix-daemon running, and may the workers' user talk to"
-                 " it?";
-
     if (WIFSIGNALED(status)) {
         (void) nixery_error_set(err, NIXERY_ERROR_NIX,
                                 "nix-build was ended by signal %d",
                                 WTERMSIG(status));
 
-    } else if (WEXITSTATUS(status) == NIXERY_NIX_TIMED_OUT) {
+    } else if (WEXITSTATUS(status) == NIXERY_NIX_TIMED_OUT
+               || (strncmp(cause, "building of ", 12) == 0
+                   && strstr(cause, " timed out after ") != NULL))
+    {
+        /* a nix-daemon's error makes it 1 in place of 101 */
+
         (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
                                 "a time limit of Nix has passed: %s", cause);
 
@@ -562,7 +562,8 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
     } else {
         (void) nixery_error_set(err, NIXERY_ERROR_NIX,
                                 "nix-build failed with exit code %d: %s%s",
-                                WEXITSTATUS(status), cause, hint);
+                                WEXITSTATUS(status), cause,
+                                nixery_nix_hint(cause));
     }
 
     free(cause);
@@ -571,6 +572,21 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
                                 NIXERY_NIX_LOG_MAX);
 
     return NIXERY_ERROR;
+}
+
+
+static const char *
+nixery_nix_hint(const char *cause)
+{
+    if (strstr(cause, "daemon-socket") != NULL) {
+        return "; is nix-daemon running, and may the workers' user talk to it?";
+    }
+
+    if (strstr(cause, " is required to build ") != NULL) {
+        return "; Nix knows no machine of that kind";
+    }
+
+    return "";
 }
 
 

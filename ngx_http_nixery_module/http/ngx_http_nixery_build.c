@@ -36,6 +36,7 @@ static void ngx_http_nixery_wake(ngx_http_nixery_build_t *build);
 static ngx_uint_t ngx_http_nixery_was_stored(ngx_http_nixery_build_t *build);
 static void ngx_http_nixery_log_build(ngx_http_nixery_build_t *build);
 static void ngx_http_nixery_log_failure(ngx_http_nixery_build_t *build);
+static void ngx_http_nixery_last_line(const char *log, ngx_str_t *line);
 static void ngx_http_nixery_cancel(ngx_http_nixery_build_t *build);
 
 
@@ -476,7 +477,6 @@ ngx_http_nixery_log_build(ngx_http_nixery_build_t *build)
 static void
 ngx_http_nixery_log_failure(ngx_http_nixery_build_t *build)
 {
-    u_char          *last, *end;
     ngx_str_t        line;
     ngx_uint_t       level;
     nixery_error_t  *err;
@@ -498,30 +498,57 @@ ngx_http_nixery_log_failure(ngx_http_nixery_build_t *build)
         level = NGX_LOG_ERR;
     }
 
-    /* the last line of what Nix printed */
-
-    ngx_str_null(&line);
-
-    if (err->log != NULL) {
-        last = (u_char *) err->log + ngx_strlen(err->log);
-
-        while (last > (u_char *) err->log && last[-1] == '\n') {
-            last--;
-        }
-
-        for (end = last; end > (u_char *) err->log && end[-1] != '\n'; end--) {
-            /* void */
-        }
-
-        line.data = end;
-        line.len = last - end;
-    }
+    ngx_http_nixery_last_line(err->log, &line);
 
     ngx_log_error(level, build->log, 0,
                   "nixery: image \"%s\" failed, build %V, %M ms: %s%s%V",
                   build->job.image.name, &build->id,
                   ngx_current_msec - build->start, err->message,
                   line.len ? "; last line: " : "", &line);
+}
+
+
+/*
+ * The last line of what Nix printed; when a builder failed, the last of its
+ * own, as Nix repeats them at the end.
+ */
+
+static void
+ngx_http_nixery_last_line(const char *log, ngx_str_t *line)
+{
+    const char  *p, *end;
+
+    static const char  quote[] = "\n       > ";
+
+    ngx_str_null(line);
+
+    if (log == NULL) {
+        return;
+    }
+
+    end = log + ngx_strlen(log);
+
+    for (p = log; (p = ngx_strstr(p, quote)) != NULL; /* void */) {
+        p += sizeof(quote) - 1;
+
+        line->data = (u_char *) p;
+        line->len = strchrnul(p, '\n') - p;
+    }
+
+    if (line->len) {
+        return;
+    }
+
+    while (end > log && end[-1] == '\n') {
+        end--;
+    }
+
+    for (p = end; p > log && p[-1] != '\n'; p--) {
+        /* void */
+    }
+
+    line->data = (u_char *) p;
+    line->len = end - p;
 }
 
 
