@@ -8,16 +8,15 @@
 #                 catch every error, so whoever calls names those in a second run
 # Out: one derivation, a JSON file:
 #      { "graph": [ { "path", "narSize", "closureSize", "references" } ],
-#        "contents": "/nix/store/...", ... }  or
+#        "contents": "/nix/store/...", "imageSystem", ... }  or
 #      { "error": "not_found" | "unusable", "pkgs": [ ... ],
 #        "reasons": { package: text } }
 
 { name, packages, pkgSource, system ? builtins.currentSystem, skip ? "{}" }:
 
 let
-  inherit (builtins) concatStringsSep currentSystem elemAt filter fromJSON
-    genList hashString isInt isString length listToAttrs map match replaceStrings
-    substring toFile toJSON tryEval;
+  inherit (builtins) concatStringsSep currentSystem elemAt filter fromJSON genList
+    hashString length listToAttrs match replaceStrings toFile toJSON;
 
   load = import ./source.nix pkgSource;
   pkgs = load { inherit system; };
@@ -31,28 +30,14 @@ let
   extra = filter (result: !(result ? reason)) (map lookup.quietly
     (filter (attribute: pkgs ? ${attribute}) [ "cacert" "iana-etc" ]));
 
-  outputs = derivation:
-    let wanted = tryEval (derivation.meta.outputsToInstall or [ ]);
-    in if derivation.outputSpecified or false || !wanted.success
-        || wanted.value == [ ]
-      then [ derivation ]
-      else map (output: derivation.${output}) wanted.value;
+  installed = found ++ extra;
 
   # of two files with one name the lower number wins: no two are the same
-  priority = derivation: index:
-    let wanted = tryEval (derivation.meta.priority or 5);
-    in (if wanted.success && isInt wanted.value && wanted.value >= 0
-        && wanted.value < 1000 then wanted.value else 5) * 1000 + index;
-
-  installed = map (result: result.derivation) (found ++ extra);
-
   entry = index:
-    let
-      derivation = elemAt installed index;
-      paths = outputs derivation;
+    let inherit (elemAt installed index) paths priority;
     in concatStringsSep " " ([
-      "true" (toString (priority derivation index)) (toString (length paths))
-    ] ++ map toString paths);
+      "true" (toString (priority * 1000 + index)) (toString (length paths))
+    ] ++ paths);
 
   storeName =
     let safe = replaceStrings [ "/" ] [ "-" ] name;
@@ -80,6 +65,7 @@ let
     builder = "${native.bash or native.bashInteractive}/bin/bash";
     args = [ ./closure.sh ];
     inherit contents;
+    imageSystem = system;
     exportReferencesGraph.graph = [ contents ];
     __structuredAttrs = true;
     outputs = [ "out" ];

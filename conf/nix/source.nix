@@ -7,7 +7,7 @@ source:
 
 let
   inherit (builtins) concatStringsSep elemAt fetchGit fetchTarball filter genList
-    isString length match split;
+    isAttrs isFunction isString length match split;
 
   # a path or a URL may itself have a "!"
   parts = filter isString (split "!" source);
@@ -19,17 +19,29 @@ let
   ref = elemAt parts (count - 1);
   url = between 1 (count - 2);
 
+  # where a set should be there may be anything
+  load = path: arguments:
+    let
+      function = import path;
+      set = function arguments;
+    in
+      if !isFunction function && !(function ? __functor)
+        then throw "the package source \"${source}\" is not a function of { system, ... }"
+      else if !isAttrs set
+        then throw "the package source \"${source}\" is not a function to a set of packages"
+      else set;
+
 in
 
 if kind == "path" && count >= 2 then
-  import (/. + between 1 (count - 1))
+  load (/. + between 1 (count - 1))
 
 else if kind == "nixpkgs" && count == 2
     && match "[A-Za-z0-9._-]+" ref != null then
-  import (fetchTarball "https://github.com/NixOS/nixpkgs/archive/${ref}.tar.gz")
+  load (fetchTarball "https://github.com/NixOS/nixpkgs/archive/${ref}.tar.gz")
 
 else if kind == "git" && count >= 3 then
-  import (fetchGit (
+  load (fetchGit (
     if match "[0-9a-f]{40}" ref != null
     then { inherit url; rev = ref; allRefs = true; }
     else { inherit url ref; }

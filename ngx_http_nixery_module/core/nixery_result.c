@@ -566,7 +566,7 @@ nixery_result_closure(nixery_result_t *result, const cJSON *json,
 
     graph = cJSON_GetObjectItemCaseSensitive(json, "graph");
     contents = cJSON_GetObjectItemCaseSensitive(json, "contents");
-    system = cJSON_GetObjectItemCaseSensitive(json, "system");
+    system = cJSON_GetObjectItemCaseSensitive(json, "imageSystem");
 
     if (!cJSON_IsArray(graph)) {
         return nixery_result_bad(err, "\"graph\" is not a list");
@@ -579,7 +579,7 @@ nixery_result_closure(nixery_result_t *result, const cJSON *json,
     }
 
     if (system != NULL && !cJSON_IsString(system)) {
-        return nixery_result_bad(err, "\"system\" is not a string");
+        return nixery_result_bad(err, "\"imageSystem\" is not a string");
     }
 
     n = cJSON_GetArraySize(graph);

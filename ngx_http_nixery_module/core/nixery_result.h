@@ -53,7 +53,7 @@ typedef struct {
     nixery_node_t        *nodes;        /* sorted by path, unique */
     size_t                nnodes;
     char                 *contents;     /* store path of the symlink tree */
-    char                 *system;       /* "x86_64-linux", or NULL */
+    char                 *system;       /* of the image, or NULL */
 } nixery_result_t;
 
 

@@ -1068,9 +1068,10 @@ make_graph(int reverse)
         "\"references\":[\"" BASH "\",\"" DATA "\",\"" HELLO "\"]}",
     };
 
-    assert_int_equal(nixery_buf_puts(&text, "{\"system\":\"x86_64-linux\","
-                                            "\"contents\":\"" CONTENTS "\","
-                                            "\"graph\":["),
+    assert_int_equal(nixery_buf_puts(&text,
+                                     "{\"imageSystem\":\"x86_64-linux\","
+                                     "\"contents\":\"" CONTENTS "\","
+                                     "\"graph\":["),
                      NIXERY_OK);
 
     for (i = 0; i < 5; i++) {

@@ -313,7 +313,8 @@ closure(void **state)
 
     accepted(&result,
              "{\"unknown\":{\"keys\":[1]},\"Error\":\"of another case\","
-             "\"system\":\"x86_64-linux\",\"contents\":\"" PATH("2", "c") "\","
+             "\"system\":\"builtin\",\"imageSystem\":\"x86_64-linux\","
+             "\"contents\":\"" PATH("2", "c") "\","
              "\"graph\":["
              "{\"path\":\"" PATH("3", "d") "\",\"narSize\":7,"
              "\"closureSize\":9007199254740992,\"references\":["
@@ -382,8 +383,8 @@ closures_of_wrong_types(void **state)
         { GRAPH("", ""), "\"contents\" is not in the graph" },
         { GRAPH(NODE(PATH("1", "c"), ""), ""),
           "\"contents\" is not in the graph" },
-        { GRAPH(C, ",\"system\":1"),
-          "\"system\" is not a string" },
+        { GRAPH(C, ",\"imageSystem\":1"),
+          "\"imageSystem\" is not a string" },
         { GRAPH("1", ""),
           "an entry of \"graph\" has no \"path\" that is a store path" },
         { GRAPH("[]", ""),
