@@ -156,6 +156,7 @@ $(build)/$(1)/libnixery.a: $(patsubst $(core_dir)/%.c,$(build)/$(1)/%.o,$(core_s
 
 $(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.h \
     $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
+	@echo "building $(1)/$$(@F)"
 	@$(2) $(core_cflags) $($(1)_cflags) -I$(core_dir) -o $$@ $$< \
 	    $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
 
@@ -167,10 +168,12 @@ $(eval $(call unit_rules,unit,$(CC)))
 $(eval $(call unit_rules,asan,clang))
 $(eval $(call unit_rules,tsan,clang))
 
+unit_make = $(MAKE) --no-print-directory -s -j$(shell nproc) $(1)-build
 unit_run = CMOCKA_MESSAGE_OUTPUT=tap prove -j$(JOBS) -e '' $(build)/$(1)/*_test
 
 .PHONY: unit
-unit: unit-build
+unit:
+	@$(call unit_make,unit)
 	@$(call unit_run,unit)
 
 .PHONY: test
@@ -199,8 +202,10 @@ $(build)/nginx-asan/nginx: $(build)/nginx-source/configure $(build)/sources $(so
 	    || { tail -50 $(build)/nginx-asan.log; exit 1; }
 
 .PHONY: test-asan
-test-asan: deps-asan packages asan-build tsan-build $(build)/nginx-asan/nginx ## the same under the sanitizers of clang
+test-asan: deps-asan packages $(build)/nginx-asan/nginx ## the same under the sanitizers of clang
+	@$(call unit_make,asan)
 	@$(call unit_run,asan)
+	@$(call unit_make,tsan)
 	@$(call unit_run,tsan)
 	@BUILD=$(build) JOBS=$(JOBS) SUBSTITUTERS= TESTS="$(TESTS)" \
 	    TEST_NGINX_BINARY=$(build)/nginx-asan/nginx \
@@ -213,9 +218,14 @@ test-asan: deps-asan packages asan-build tsan-build $(build)/nginx-asan/nginx ##
 lint: deps-lint build ## format and static analysis
 	@BUILD=$(build) t/harness/lint.sh
 
+$(build)/bench/%: t/bench/%.c $(build)/unit/libnixery.a
+	@mkdir -p $(@D)
+	@$(CC) $(core_cflags) $(unit_cflags) -I$(core_dir) -o $@ $< \
+	    $(build)/unit/libnixery.a $(core_libs)
+
 .PHONY: bench
-bench: deps-bench build packages ## ratios against limits measured in the same run
-	@BUILD=$(build) SUBSTITUTERS= $(sudo_e) conf/with-nix.sh t/bench/run.sh
+bench: deps-bench build packages $(build)/bench/pack $(build)/bench/layers ## ratios against limits measured in the same run
+	@BUILD=$(build) SUBSTITUTERS= $(sudo_e) conf/with-nix.sh t/bench/run.pl
 
 .PHONY: clean
 clean: ## remove all that was built
