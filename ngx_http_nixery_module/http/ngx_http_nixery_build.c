@@ -309,6 +309,7 @@ ngx_http_nixery_wait(ngx_http_request_t *r, ngx_http_nixery_build_t *build)
 
     ngx_queue_insert_tail(&build->waiters, &ctx->queue);
     ctx->build = build;
+    ctx->build_time = NGX_CONF_UNSET_MSEC;
 
     c->log->action = "building image";
 

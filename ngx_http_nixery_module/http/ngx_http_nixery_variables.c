@@ -108,7 +108,11 @@ ngx_http_nixery_time_variable(ngx_http_request_t *r,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
 
-    if (ctx == NULL || ctx->build_id.len == 0 || ctx->build != NULL) {
+    /* a client that went away does not know */
+
+    if (ctx == NULL || ctx->build_id.len == 0
+        || ctx->build_time == NGX_CONF_UNSET_MSEC)
+    {
         v->not_found = 1;
         return NGX_OK;
     }
