@@ -38,7 +38,7 @@ my @stages = (
 );
 
 my $t = Test::Nginx->new()->has(qw/http/)->todo_alerts()
-    ->plan(@stages * 6 + 45);
+    ->plan(@stages * 6 + 48);
 
 prepare($t);
 
@@ -127,7 +127,7 @@ kill('KILL', $supervisor);
 
 refused(reply(answer($socket)), 500, 'UNKNOWN', qr/supervisor.*killed/,
         'supervisor killed');
-is(left_over($t), '', 'supervisor killed, nothing left');
+ok(eventually(sub { left_over($t) eq '' }), 'supervisor killed, nothing left');
 
 fake_mode($t, 'real');
 is(whole(manifest('tiny2')), '', 'supervisor killed, next request');
@@ -148,6 +148,25 @@ fake_mode($t, 'real');
 is(whole(manifest('mixedcase')), '', 'nix-build killed, next request');
 
 is((workers($t))[0], $worker, 'same worker');
+
+# the worker, while the storage is not where it was
+
+rename($t->testdir() . '/storage', $t->testdir() . '/away');
+mkdir($t->testdir() . '/storage', 0755);
+($worker) = workers($t);
+
+kill('KILL', $worker);
+eventually(sub { workers($t) && workers($t) != $worker });
+
+refused(manifest('tiny'), 502, 'UNKNOWN', qr/make directory "\S+\/layers"/,
+        'no storage, tag');
+refused(reply(http_get("/v2/x/blobs/sha256:" . '0' x 64)), 502, 'UNKNOWN',
+        qr/make directory "\S+\/layers"/, 'no storage, blob');
+
+rmdir($t->testdir() . '/storage');
+rename($t->testdir() . '/away', $t->testdir() . '/storage');
+
+is(whole(manifest('tiny')), '', 'no storage, next request');
 
 # all of nginx, and a new start
 

@@ -136,7 +136,7 @@ ngx_http_nixery_reference(ngx_http_request_t *r,
 
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
 
-    if (nlcf->registry->settings.storage == NULL) {
+    if (ngx_http_nixery_storage(nlcf->registry) != NGX_OK) {
         return ngx_http_nixery_core_error(r, &nlcf->registry->error, NULL);
     }
 

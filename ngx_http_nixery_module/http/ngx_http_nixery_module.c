@@ -183,7 +183,6 @@ static ngx_int_t
 ngx_http_nixery_init_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                     i;
-    nixery_settings_t             *settings;
     ngx_http_nixery_registry_t   **registry;
     ngx_http_nixery_main_conf_t   *nmcf;
 
@@ -203,22 +202,35 @@ ngx_http_nixery_init_process(ngx_cycle_t *cycle)
     registry = nmcf->registries.elts;
 
     for (i = 0; i < nmcf->registries.nelts; i++) {
-        settings = &registry[i]->settings;
-
-        nixery_work_clean(settings->temp_path);
-
-        settings->storage = nixery_storage_directory(registry[i]->directory,
-                                                     &registry[i]->error);
+        nixery_work_clean(registry[i]->settings.temp_path);
 
         /* a worker that ends here would be started again and again */
 
-        if (settings->storage == NULL) {
+        if (ngx_http_nixery_storage(registry[i]) != NGX_OK) {
             ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "nixery: %s",
                           registry[i]->error.message);
         }
     }
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_nixery_storage(ngx_http_nixery_registry_t *registry)
+{
+    nixery_settings_t  *settings;
+
+    settings = &registry->settings;
+
+    if (settings->storage == NULL) {
+        nixery_error_free(&registry->error);
+
+        settings->storage = nixery_storage_directory(registry->directory,
+                                                     &registry->error);
+    }
+
+    return settings->storage ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -168,6 +168,12 @@ void ngx_http_nixery_conf_error(ngx_conf_t *cf,
 ngx_int_t ngx_http_nixery_handler(ngx_http_request_t *r);
 void ngx_http_nixery_route(ngx_str_t *uri, ngx_http_nixery_route_t *route);
 
+/*
+ * Opens the registry's storage unless it is open: what was missing when the
+ * worker started may be there now.  NGX_ERROR: see registry->error.
+ */
+ngx_int_t ngx_http_nixery_storage(ngx_http_nixery_registry_t *registry);
+
 ngx_int_t ngx_http_nixery_manifest_tag(ngx_http_request_t *r,
     nixery_image_t *image);
 ngx_int_t ngx_http_nixery_manifest_digest(ngx_http_request_t *r,
