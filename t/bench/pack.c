@@ -5,20 +5,17 @@
 
 
 /*
- * pack [store path ...]: how fast a closure is packed, beside a limit measured
- * in the same run: compressing and hashing the same bytes, in memory, with all
- * cores.  Takes the paths from standard input when there are no arguments.
- * Ends with 1 when a bar is missed, with 2 when it can't measure.
+ * pack RESULT DIR: how fast the closure of a builder's result is packed into
+ * that directory, beside a limit measured in the same run: compressing and
+ * hashing the same bytes, in memory, with all cores.  Prints rows of the table
+ * that run.pl makes.
  */
 
 #include <err.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <libdeflate.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "nixery_layers.h"
@@ -32,7 +29,6 @@
 
 #define SPEED_MIN    0.85
 #define RATIO_MAX    0.36
-#define MEMORY_MAX   64.0   /* MiB */
 
 
 /* A tar stream in memory. */
@@ -54,11 +50,6 @@ typedef struct {
 } limit_t;
 
 
-static void read_paths(nixery_result_t *result, int argc, char **argv);
-static void add_path(nixery_result_t *result, const char *path);
-static int compare_nodes(const void *one, const void *two);
-static int count(void *data, const void *bytes, size_t len,
-    nixery_error_t *err);
 static int append(void *data, const void *bytes, size_t len,
     nixery_error_t *err);
 static void check(int rc, nixery_error_t *err);
@@ -67,8 +58,6 @@ static void make_packs(nixery_pack_t *packs, const nixery_plan_t *plan,
 static double pack(nixery_pack_t *packs, size_t n, uint64_t *out);
 static double limit(stream_t *streams, size_t n, uint64_t *out);
 static void *limit_thread(void *data);
-static double memory(nixery_pack_t *packs, size_t n);
-static long status(const char *name);
 static unsigned cores(void);
 static double seconds(void);
 static double median(double *values);
@@ -79,9 +68,8 @@ int
 main(int argc, char **argv)
 {
     int               i;
-    char              dir[] = "/var/tmp/nixery-bench.XXXXXX";
-    double            ours[ROUNDS], limits[ROUNDS];
-    double            mib, speed, bound, ratio, best;
+    double            ours[ROUNDS], limits[ROUNDS], shares[ROUNDS];
+    double            share, ratio;
     size_t            k;
     uint64_t          plain, out, least;
     stream_t         *streams;
@@ -90,24 +78,28 @@ main(int argc, char **argv)
     nixery_error_t    error;
     nixery_result_t   result;
 
-    memset(&result, 0, sizeof(nixery_result_t));
+    if (argc != 3) {
+        errx(2, "usage: pack RESULT DIR");
+    }
+
     memset(&error, 0, sizeof(nixery_error_t));
 
-    read_paths(&result, argc, argv);
+    check(nixery_result_read(&result, argv[1], &error), &error);
+
+    if (result.form != NIXERY_RESULT_CLOSURE) {
+        errx(2, "%s: not a closure", argv[1]);
+    }
+
     check(nixery_plan_make(&plan, &result, LAYERS, &error), &error);
 
     packs = calloc(plan.nlayers, sizeof(nixery_pack_t));
     streams = calloc(plan.nlayers, sizeof(stream_t));
 
-    if (packs == NULL || streams == NULL || mkdtemp(dir) == NULL) {
+    if (packs == NULL || streams == NULL) {
         err(2, "can't start");
     }
 
-    make_packs(packs, &plan, dir);
-
-    /* before this process gets big, as its memory is its child's too */
-
-    mib = memory(packs, plan.nlayers);
+    make_packs(packs, &plan, argv[2]);
 
     plain = 0;
 
@@ -118,109 +110,26 @@ main(int argc, char **argv)
     }
 
     for (i = 0; i < ROUNDS; i++) {
+        (void) fprintf(stderr, "  round %d of %d\n", i + 1, ROUNDS);
+
         limits[i] = limit(streams, plan.nlayers, &least);
         ours[i] = pack(packs, plan.nlayers, &out);
+        shares[i] = limits[i] / ours[i];
     }
 
-    (void) rmdir(dir);
-
-    speed = (double) plain / median(ours) / 1e6;
-    bound = (double) plain / median(limits) / 1e6;
+    share = median(shares);
     ratio = (double) out / (double) plain;
-    best = (double) least / (double) plain;
 
-    printf("packing: ours %.0f MB/s, limit %.0f MB/s, ratio %.2f (must reach"
-           " %.2f), compressed %.3f (limit at most %.2f); memory %.1f MiB over"
-           " idle (at most %.0f)\n",
-           speed, bound, speed / bound, SPEED_MIN, ratio,
-           best > RATIO_MAX ? best : RATIO_MAX, mib, MEMORY_MAX);
+    printf("packing %.0f MB\t%.0f MB/s\t%.0f MB/s\t%.2f\t>= %.2f\t%s\n",
+           (double) plain / 1e6, (double) plain / median(ours) / 1e6,
+           (double) plain / median(limits) / 1e6, share, SPEED_MIN,
+           share >= SPEED_MIN ? "ok" : "missed");
 
-    return speed / bound < SPEED_MIN
-           || (ratio > RATIO_MAX && out > least)
-           || mib > MEMORY_MAX;
-}
+    printf("  compressed\t%.1f MB\t%.1f MB\t%.3f\t<= %.2f\t%s\n",
+           (double) out / 1e6, (double) least / 1e6, ratio, RATIO_MAX,
+           ratio <= RATIO_MAX ? "ok" : "missed");
 
-
-static void
-read_paths(nixery_result_t *result, int argc, char **argv)
-{
-    int      i;
-    char    *line;
-    size_t   size;
-    ssize_t  n;
-
-    /* the layers of a closure that nothing is known of but its paths */
-    result->contents = strdup("");
-
-    for (i = 1; i < argc; i++) {
-        add_path(result, argv[i]);
-    }
-
-    line = NULL;
-    size = 0;
-
-    while (argc == 1 && (n = getline(&line, &size, stdin)) > 0) {
-        line[strcspn(line, "\n")] = '\0';
-        add_path(result, line);
-    }
-
-    free(line);
-
-    if (result->nnodes == 0) {
-        errx(2, "no store path was given");
-    }
-
-    qsort(result->nodes, result->nnodes, sizeof(nixery_node_t), compare_nodes);
-}
-
-
-static void
-add_path(nixery_result_t *result, const char *path)
-{
-    nixery_tar_t     tar;
-    nixery_node_t   *nodes;
-    nixery_error_t   error;
-
-    nodes = realloc(result->nodes,
-                    (result->nnodes + 1) * sizeof(nixery_node_t));
-    if (nodes == NULL) {
-        err(2, "can't start");
-    }
-
-    result->nodes = nodes;
-    nodes += result->nnodes++;
-
-    memset(nodes, 0, sizeof(nixery_node_t));
-    memset(&tar, 0, sizeof(nixery_tar_t));
-    memset(&error, 0, sizeof(nixery_error_t));
-
-    nodes->path = strdup(path);
-
-    tar.root = "";
-    tar.paths = (const char *const *) &nodes->path;
-    tar.npaths = 1;
-
-    check(nixery_tar_write(&tar, count, &nodes->nar_size, &error), &error);
-}
-
-
-static int
-compare_nodes(const void *one, const void *two)
-{
-    return strcmp(((const nixery_node_t *) one)->path,
-                  ((const nixery_node_t *) two)->path);
-}
-
-
-static int
-count(void *data, const void *bytes, size_t len, nixery_error_t *err)
-{
-    (void) bytes;
-    (void) err;
-
-    *(uint64_t *) data += len;
-
-    return NIXERY_OK;
+    return 0;
 }
 
 
@@ -397,84 +306,6 @@ limit_thread(void *data)
     free(out);
 
     return NULL;
-}
-
-
-/* How much a process grows by packing, in MiB: its peak over what it was. */
-
-static double
-memory(nixery_pack_t *packs, size_t n)
-{
-    int       fd, wstatus, fds[2];
-    long      idle, peak;
-    pid_t     pid;
-    uint64_t  out;
-
-    if (pipe(fds) == -1 || (pid = fork()) == -1) {
-        err(2, "can't start a process");
-    }
-
-    if (pid == 0) {
-        idle = status("VmRSS:");
-
-        /* the peak so far is forgotten */
-
-        fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-        if (fd == -1 || write(fd, "5", 1) != 1) {
-            err(2, "can't measure memory");
-        }
-
-        (void) close(fd);
-        (void) pack(packs, n, &out);
-
-        peak = status("VmHWM:") - idle;
-
-        _exit(write(fds[1], &peak, sizeof(long)) != sizeof(long));
-    }
-
-    (void) close(fds[1]);
-
-    if (read(fds[0], &peak, sizeof(long)) != sizeof(long)
-        || waitpid(pid, &wstatus, 0) == -1 || wstatus != 0)
-    {
-        errx(2, "the process that measures memory failed");
-    }
-
-    (void) close(fds[0]);
-
-    return (double) peak / 1024;
-}
-
-
-/* A line of /proc/self/status, KiB. */
-
-static long
-status(const char *name)
-{
-    char  *line;
-    long   value;
-    FILE  *f;
-    size_t  size;
-
-    f = fopen("/proc/self/status", "re");
-    if (f == NULL) {
-        err(2, "can't measure memory");
-    }
-
-    line = NULL;
-    size = 0;
-    value = -1;
-
-    while (getline(&line, &size, f) > 0) {
-        if (strncmp(line, name, strlen(name)) == 0) {
-            value = strtol(line + strlen(name), NULL, 10);
-        }
-    }
-
-    free(line);
-    (void) fclose(f);
-
-    return value;
 }
 
 

@@ -1,0 +1,631 @@
+#!/usr/bin/perl
+#
+# Copyright (C) The ngx_http_nixery_module authors
+#
+# run.pl: "make bench" calls it through with-nix.sh.  Everything is measured
+# beside its limit in this same run, five times, the two by turns; a table of the
+# medians comes last.  Ends with 1 when a bar is missed, with another status when
+# something can't be measured.  From the environment:
+#
+#   BUILD  absolute path of the build directory, where the module is
+
+use strict;
+use warnings;
+
+use Digest::SHA;
+use File::Temp;
+use FindBin;
+use JSON::PP;
+use List::Util qw(max);
+use POSIX ();
+use Time::HiRes qw(time);
+
+use lib "$FindBin::Bin/../harness";
+use Test::Nginx;
+use Test::Nixery;
+
+use constant {
+    ROUNDS => 5,
+    SEED => 20,           # of the random images
+    IMAGES => 50,
+    BLOB => 50_000_000,   # bytes
+    FETCHES => 20,        # of it, in a round
+    LARGE => 1 << 30,
+};
+
+# A closure of some 370 MB, as the name of an image.  git is not in it: half of
+# what it adds is left by libdeflate's level 1, whoever calls it.
+my $closure = join '/', qw(
+    builder curl htop iproute2 jq openssl perl procps python3
+    python3packages.pyyaml python3packages.requests ripgrep rsync skopeo sqlite
+    strace tmux umoci util-linux vim wget zstd
+);
+
+# Their closure is small enough that each of its paths has a layer of its own.
+my @small = qw(curl htop jq less lsof sqlite tree wget which zip);
+
+my $build = $ENV{BUILD} // die "BUILD is not set\n";
+my $bench = $FindBin::Bin;
+my $master;               # of nginx
+my @rows;
+
+# what the other user, the worker's, can read
+my $dir = File::Temp->newdir('nixery-bench-XXXXXXXXXX', DIR => '/var/tmp');
+chmod(0755, $dir);
+
+local $SIG{INT} = sub { exit 130 };
+local $SIG{TERM} = sub { exit 143 };
+
+END {
+    my $status = $?;
+
+    stop_nginx();
+
+    $? = $status;
+}
+
+$| = 1;
+
+my $builder = store_add_root("$bench/../../conf/nix", 'builder');
+my $packages = packages();
+
+# in the Nix store before anything is measured: what it takes to build them is
+# no concern of this
+say_step('realising the packages');
+my $result = nix_build(image_packages($closure));
+
+say_step('packing');
+measure("$build/bench/pack", $result, "$dir/work");
+
+start_nginx();
+
+say_step("a worker's memory while packing");
+bench_memory();
+
+say_step('a blob');
+bench_blob();
+
+say_step('a cached manifest');
+bench_manifest();
+
+say_step('new images');
+bench_new();
+
+say_step(IMAGES . ' random images');
+measure("$build/bench/layers", random_images());
+
+exit table();
+
+
+# --- what is measured
+
+# A worker that packs the closure, and one file larger than all that it may take,
+# five times over.
+
+sub bench_memory {
+    my ($worker) = children($master);
+
+    http_get('/v2/');
+
+    my $idle = status($worker, 'VmRSS');
+
+    for my $round (1 .. ROUNDS) {
+        print "  round $round of ", ROUNDS, "\n";
+
+        pull("$closure/large");
+        unlink(glob "$dir/storage/{manifests,builds,layers}/*");
+    }
+
+    forget(nix_build(image_packages("$closure/large")), qr/-large$/);
+
+    my $more = (status($worker, 'VmHWM') - $idle) / 1024;
+
+    row('memory of a worker', sprintf('+%.1f MiB', $more),
+        sprintf('idle %.1f MiB', $idle / 1024), sprintf('%.1f', $more),
+        $more, '<=', 64);
+
+    return;
+}
+
+
+sub bench_blob {
+    open(my $random, '<', '/dev/urandom') or die "can't open urandom: $!\n";
+    read($random, my $bytes, BLOB) == BLOB or die "can't read urandom: $!\n";
+    close($random);
+
+    my $hex = Digest::SHA::sha256_hex($bytes);
+    write_file("$dir/storage/layers/$hex", $bytes);
+
+    # one after the other, many times: whatever else is going on meets both
+    my $socket = http('', start => 1);
+    my (@ours, @limits);
+
+    for my $round (1 .. ROUNDS) {
+        my ($ours, $limit) = (0, 0);
+
+        for (1 .. FETCHES) {
+            $ours += fetch($socket, "/v2/any/blobs/sha256:$hex");
+            $limit += fetch($socket, "/static/$hex");
+        }
+
+        push @ours, FETCHES * BLOB / $ours / 1e9;
+        push @limits, FETCHES * BLOB / $limit / 1e9;
+    }
+
+    my $share = median(map { $ours[$_] / $limits[$_] } 0 .. $#ours);
+
+    row('blob of 50 MB', sprintf('%.2f GB/s', median(@ours)),
+        sprintf('%.2f GB/s', median(@limits)), sprintf('%.3f', $share),
+        $share, '>=', 0.95);
+
+    return;
+}
+
+
+# Downloads a blob over a connection that stays; the seconds that it took.
+
+sub fetch {
+    my ($socket, $uri) = @_;
+    my ($start, $head, $left) = (time(), '');
+
+    print $socket "GET $uri HTTP/1.1\x0d\x0aHost: localhost\x0d\x0a\x0d\x0a";
+
+    until (defined $left) {
+        sysread($socket, $head, 4096, length($head)) or die "$uri: cut off\n";
+        $left = BLOB - length($1) if $head =~ /\x0d\x0a\x0d\x0a(.*)/s;
+    }
+
+    die "$uri: $head\n" if $head !~ /^HTTP\/1.1 200/;
+
+    while ($left > 0) {
+        $left -= sysread($socket, my $buf, 1 << 20) || die "$uri: cut off\n";
+    }
+
+    return time() - $start;
+}
+
+
+sub bench_manifest {
+    my $digest = pull('hello')->{headers}{'docker-content-digest'};
+    my $hex = $digest =~ s/^sha256://r;
+
+    my ($ours, $limit, $share) = by_turns(
+        sub { (wrk("/v2/hello/manifests/$digest"))[0] },
+        sub { (wrk("/static/$hex"))[0] });
+
+    row('manifest by digest', sprintf('%.0f /s', $ours),
+        sprintf('%.0f /s', $limit), sprintf('%.2f', $share));
+
+    return;
+}
+
+
+# Images of packages whose layers are stored, in combinations that are new.  What
+# Nix makes for one is deleted again, so that nix-build alone does the same work.
+
+sub bench_new {
+    my (@ours, @limits, @more);
+
+    pull(join '/', @small);
+
+    for my $round (0 .. ROUNDS - 1) {
+        my @image = sort @small[$round, $round + 3, $round + 5];
+        my @turns = (
+            sub { push @ours, seconds(sub { pull_new(@image) }) },
+            sub { push @limits, seconds(sub { nix_build(@image) }) });
+
+        # packages and evaluation caches are there afterwards
+        forget(nix_build(@image));
+
+        for my $turn ($round % 2 ? @turns : reverse @turns) {
+            $turn->();
+            forget(nix_build(@image));
+        }
+
+        push @more, 1000 * ($ours[-1] - $limits[-1]);
+    }
+
+    my $more = median(@more);
+
+    row('new image', sprintf('%.0f ms', 1000 * median(@ours)),
+        sprintf('%.0f ms', 1000 * median(@limits)), sprintf('%+.0f ms', $more),
+        $more, '<=', 150);
+
+    return;
+}
+
+
+# The results of images of one to six packages of the bundled set, the same ones
+# in each run.
+
+sub random_images {
+    my (@images, @all);
+
+    open(my $fh, '<', "$build/packages/roots")
+        or die "can't open the list of packages: $!\n";
+
+    while (<$fh>) {
+        push @all, $1 if /^([^#\s]\S*)/;
+    }
+
+    close($fh);
+
+    srand(SEED);
+
+    for (1 .. IMAGES) {
+        my %image;
+        my $n = 1 + int(rand 6);
+
+        $image{$all[rand @all]} = 1 while keys %image < $n;
+        push @images, [sort keys %image];
+    }
+
+    # one evaluation of them all
+    write_file("$dir/images.nix", join "\n", 'map (packages:',
+        "import $builder/builder.nix {",
+        '  name = builtins.concatStringsSep "/" packages;',
+        '  packages = builtins.toJSON packages;',
+        "  pkgSource = \"path!$packages\";",
+        '}) [', (map { "[ @{[map { qq(\"$_\") } @$_]} ]" } @images), ']');
+
+    return split /\n/, command('nix-build', '--no-out-link',
+                               "$dir/images.nix");
+}
+
+
+# Runs each so many times, by turns; the medians of both and of their quotient.
+
+sub by_turns {
+    my ($ours, $limit) = @_;
+    my (@ours, @limits, @shares);
+
+    $ours->();
+
+    for my $round (0 .. ROUNDS - 1) {
+        my @turns = (sub { push @ours, $ours->() },
+                     sub { push @limits, $limit->() });
+
+        $_->() for $round % 2 ? @turns : reverse @turns;
+        push @shares, $ours[-1] / $limits[-1];
+    }
+
+    return (median(@ours), median(@limits), median(@shares));
+}
+
+
+# Requests and bytes a second, by wrk.
+
+sub wrk {
+    my ($uri) = @_;
+
+    write_file("$dir/wrk.lua", <<'EOF') if !-e "$dir/wrk.lua";
+function done(summary)
+    local e = summary.errors
+    io.write(string.format("result %d %d %d %d\n", summary.requests,
+                           summary.bytes, summary.duration,
+                           e.connect + e.read + e.write + e.status + e.timeout))
+end
+EOF
+
+    my $output = command('wrk', '-t', 1, '-c', 4, '-d', '1s', '-s',
+                         "$dir/wrk.lua", 'http://127.0.0.1:' . port(8080)
+                                         . $uri);
+
+    my ($n, $bytes, $us, $errors) = $output =~ /^result (\d+) (\d+) (\d+) (\d+)/m
+        or die "wrk says: $output\n";
+
+    die "$uri: $errors of $n requests failed\n" if $errors || !$n;
+
+    return ($n / $us * 1e6, $bytes / $us * 1e6);
+}
+
+
+sub pull {
+    my ($name) = @_;
+    my $reply = reply(http_get("/v2/$name/manifests/latest", timeout => 300));
+
+    die "$name: status $reply->{status}: $reply->{body}\n"
+        if $reply->{status} != 200;
+
+    return $reply;
+}
+
+
+# Nothing but the top layer, the config and the manifest may be new.
+
+sub pull_new {
+    my (@packages) = @_;
+    my $before = () = glob "$dir/storage/layers/*";
+
+    pull(join '/', @packages);
+
+    my $new = (() = glob "$dir/storage/layers/*") - $before;
+    die "@packages: $new new blobs\n" if $new != 3;
+
+    return;
+}
+
+
+# --- Nix
+
+# A store path that anyone can read, kept until the end.
+
+sub store_add_root {
+    my ($path, $name) = @_;
+
+    chomp(my $added = command('nix-store', '--add', $path));
+    command('nix-store', '--realise', '--add-root', "$dir/$name", $added);
+
+    return $added;
+}
+
+
+# The bundled set, and a package with one large file.
+
+sub packages {
+    my $set = store_add_root("$build/packages", 'bundled');
+
+    mkdir("$dir/set");
+    write_file("$dir/set/default.nix", <<"EOF");
+{ system ? builtins.currentSystem }:
+
+let set = import $set { inherit system; };
+
+in set // {
+  large = derivation {
+    name = "large";
+    inherit system;
+    builder = "\${set.busybox}/bin/busybox";
+    args = [ "sh" "-ec" ''
+      \${set.busybox}/bin/busybox mkdir \$out
+      \${set.busybox}/bin/busybox truncate -s @{[LARGE]} \$out/file
+    '' ];
+  };
+}
+EOF
+
+    return store_add_root("$dir/set", 'packages');
+}
+
+
+# Calls the builder as the module does.
+
+sub nix_build {
+    my (@packages) = @_;
+    @packages = sort @packages;
+
+    my $result = command('nix-build', '--out-link', "$dir/result",
+                         '--argstr', 'name', join('/', @packages),
+                         '--argstr', 'packages', encode_json(\@packages),
+                         '--argstr', 'pkgSource', "path!$packages",
+                         "$builder/builder.nix");
+
+    chomp($result);
+
+    return $result;
+}
+
+
+sub image_packages {
+    my ($name) = @_;
+    return map { $_ eq 'builder' ? qw(bashInteractive coreutils moreutils nano
+                                      stdenv) : $_ } split /\//, $name;
+}
+
+
+# Deletes a result, the tree of links that was made for it, and what else of its
+# closure has such a name.
+
+sub forget {
+    my ($result, $like) = @_;
+    my @closure = split /\n/, command('nix-store', '-q', '--requisites', $result);
+
+    unlink("$dir/result");
+    command('nix-store', '--delete', $result,
+            grep { /-contents$/ || ($like && /$like/) } @closure);
+
+    return;
+}
+
+
+# --- nginx
+
+sub start_nginx {
+    my $root = $> == 0;
+
+    mkdir("$dir/$_") for qw(work storage storage/layers temp);
+
+    if ($root) {
+        my ($uid, $gid) = (getpwnam('www-data'))[2, 3];
+        chown($uid, $gid, map { "$dir/$_" } qw(storage storage/layers temp));
+    }
+
+    write_file("$dir/nginx.conf", <<"EOF");
+load_module $build/ngx_http_nixery_module.so;
+@{[$root ? 'user www-data nix-users;' : '']}
+worker_processes 1;
+daemon off;
+pid $dir/nginx.pid;
+error_log $dir/error.log notice;
+
+events {
+}
+
+http {
+    access_log off;
+    sendfile on;
+    keepalive_requests 10000000;
+    @{[map { "${_}_temp_path $dir/${_}_temp;" }
+           qw(client_body proxy fastcgi uwsgi scgi)]}
+
+    server {
+        listen 127.0.0.1:@{[port(8080)]};
+
+        location /v2 {
+            nixery;
+            nixery_packages path $packages;
+            nixery_builder $builder/builder.nix;
+            nixery_storage directory $dir/storage;
+            nixery_temp_path $dir/temp;
+            nixery_nix_env NIX_REMOTE daemon;
+        }
+
+        location /static/ {
+            alias $dir/storage/layers/;
+        }
+    }
+}
+EOF
+
+    $master = fork() // die "can't fork: $!\n";
+
+    if ($master == 0) {
+        exec('nginx', '-p', "$dir/", '-e', 'error.log', '-c',
+             "$dir/nginx.conf") or POSIX::_exit(127);
+    }
+
+    my $started = eventually(sub {
+        -s "$dir/nginx.pid" || waitpid($master, POSIX::WNOHANG()) != 0;
+    });
+
+    die "nginx did not start: ", slurp("$dir/error.log"), "\n"
+        if !$started || !-s "$dir/nginx.pid";
+
+    return;
+}
+
+
+sub stop_nginx {
+    return if !$master;
+
+    kill('TERM', $master);
+    waitpid($master, 0);
+    undef $master;
+
+    return;
+}
+
+
+# KiB of a line of a process's status.
+
+sub status {
+    my ($pid, $name) = @_;
+
+    return slurp("/proc/$pid/status") =~ /^$name:\s+(\d+)/m
+        ? $1 : die "can't read $name of $pid\n";
+}
+
+
+# --- the table
+
+# Runs a program that prints rows.
+
+sub measure {
+    my (@command) = @_;
+
+    mkdir("$dir/work");
+    push @rows, map { [split /\t/] } split /\n/, command(@command);
+
+    return;
+}
+
+
+sub row {
+    my ($what, $ours, $limit, $text, $value, $relation, $bar) = @_;
+
+    my $ok = !defined $bar ? ''
+        : ($relation eq '<=' ? $value <= $bar : $value >= $bar) ? 'ok'
+                                                                : 'missed';
+
+    push @rows, [$what, $ours, $limit, $text,
+                 defined $bar ? "$relation $bar" : '', $ok];
+    return;
+}
+
+
+sub table {
+    my $missed = grep { $_->[5] eq 'missed' } @rows;
+
+    print "\n";
+    printf "%-24s %13s %15s %8s %9s  %s\n", @$_
+        for ['', 'measured', 'limit', 'ratio', 'bar', ''], @rows;
+    print "\n", $missed ? "$missed of the bars missed\n" : "all bars reached\n";
+
+    return $missed ? 1 : 0;
+}
+
+
+# --- small things
+
+sub say_step {
+    my ($text) = @_;
+    print "bench: $text\n";
+    return;
+}
+
+
+# What a program prints; of what it says on the way, only if it fails.
+
+sub command {
+    my (@command) = @_;
+
+    my $pid = open(my $fh, '-|') // die "can't fork: $!\n";
+
+    if ($pid == 0) {
+        if ($command[0] =~ /^nix-/) {
+            open(STDERR, '>', "$dir/stderr") or POSIX::_exit(127);
+        }
+
+        exec(@command) or POSIX::_exit(127);
+    }
+
+    local $/;
+    my $output = <$fh>;
+
+    close($fh)
+        or die "$command[0] failed",
+               $command[0] =~ /^nix-/ ? ': ' . slurp("$dir/stderr") : '', "\n";
+
+    return $output;
+}
+
+
+sub seconds {
+    my ($code) = @_;
+    my $start = time();
+
+    $code->();
+
+    return time() - $start;
+}
+
+
+sub median {
+    my (@values) = @_;
+    @values = sort { $a <=> $b } @values;
+    return $values[@values / 2];
+}
+
+
+sub write_file {
+    my ($name, $content) = @_;
+
+    open(my $fh, '>', $name) or die "can't create \"$name\": $!\n";
+    print $fh $content;
+    close($fh) or die "can't write \"$name\": $!\n";
+    chmod(0644, $name);
+
+    return;
+}
+
+
+sub slurp {
+    my ($name) = @_;
+
+    open(my $fh, '<', $name) or return '';
+    local $/;
+    my $content = <$fh>;
+    close($fh);
+
+    return $content;
+}
