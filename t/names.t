@@ -57,12 +57,35 @@ http {
             ${\nixery($t)}
         }
     }
+
+    server {
+        listen       127.0.0.1:8082;
+        server_name  localhost;
+
+        location /v2 {
+            ${\nixery($t, packages => "path %%TESTDIR%%/packages/long.nix")}
+        }
+    }
 }
 
 EOF
 
 my $long = join('/', ('a') x 128);
 my $hex = '0123456789abcdef' x 4;
+
+# 255 bytes as one name, and 254 as 85 of them
+
+my $longest = 'x-' . 'y' x 251 . '.z';
+my @short = (map { my $x = $_; map { "$x$_" } 'a' .. 'h' } 'a' .. 'k')[0 .. 84];
+my @bases = qw(tiny tiny2 MixedCase _1tool nested.inner twin1 twin2);
+
+$t->write_file('packages/long.nix', <<"EOF");
+{ system }: let set = import ./default.nix { inherit system; }; in {
+  inherit (set) bash;
+  ${\($longest =~ s/\.z//r)} = { z = set.tiny; };
+  ${\join("\n  ", map { qq{"$short[$_]" = set.$bases[$_ % @bases];} } 0 .. 84)}
+}
+EOF
 
 # what is asked for below /v2/, the status and code it gets
 
@@ -96,6 +119,12 @@ my @malformed = (
     ['a@b/manifests/x', 400, 'NAME_INVALID'],
     ['a+b/manifests/x', 400, 'NAME_INVALID'],
     ['a*/manifests/x', 400, 'NAME_INVALID'],
+    ['a%2fB/manifests/x', 400, 'NAME_INVALID'],
+    ['a%2f%2fb/manifests/x', 400, 'NAME_INVALID'],
+    ['a%252fb/manifests/x', 400, 'NAME_INVALID'],
+    ['%252e%252e/manifests/x', 400, 'NAME_INVALID'],
+    ['a%c0%afb/manifests/x', 400, 'NAME_INVALID'],
+    ['a%0d%0aX-Evil:1/manifests/x', 400, 'NAME_INVALID'],
     ["$long/manifests/x" =~ s{^a}{aa}r, 400, 'NAME_INVALID'],
     ['a' x 256 . '/manifests/x', 400, 'NAME_INVALID'],
     ['a' x 4000 . '/manifests/x', 400, 'NAME_INVALID'],
@@ -110,6 +139,9 @@ my @malformed = (
     ['a/manifests/a%00b', 400, undef],
     ['a/manifests/a+b', 400, 'TAG_INVALID'],
     ['a/manifests/%c3%a4', 400, 'TAG_INVALID'],
+    ['a/manifests/x%0d%0aX-Evil:1', 400, 'DIGEST_INVALID'],
+    ['a/manifests/x%0d%0ax', 400, 'TAG_INVALID'],
+    ['a/manifests/x%2fy', 400, 'TAG_INVALID'],
     ['a/manifests/' . 'x' x 129, 400, 'TAG_INVALID'],
     ['a/manifests/--option', 400, 'TAG_INVALID'],
 
@@ -138,6 +170,12 @@ my @paths = (
     ['a/manifests/../../../x', 404],
     ['%00', 400],
     ['a/../../x', 404],
+    ['a/manifests/..', 404],
+    ['a/manifests/%2e%2e', 404],
+    ['a/manifests/.', 400],
+    ['a/blobs/../../../etc/passwd', 404],
+    ['a/blobs/sha256:/../../../../etc/passwd', 404],
+    ['./a/./manifests/-x', 400],
 );
 
 my @code = (
@@ -150,7 +188,7 @@ my @code = (
     'tiny.type', 'x--argstr', 'a--option', 'with.tiny', 'rec', 'throws.x',
 );
 
-$t->plan(@malformed + @paths + @code + 11);
+$t->plan(@malformed + @paths + @code + 18);
 $t->run();
 
 ###############################################################################
@@ -163,8 +201,8 @@ for my $case (@malformed) {
     $r = reply(http_get("/v2/$uri"));
     my $got = $r->{json}{errors}[0]{code};
 
-    ok($r->{status} == $status && (!defined $code || $got eq $code),
-       "$status $uri")
+    ok($r->{status} == $status && (!defined $code || $got eq $code)
+       && !exists $r->{headers}{'x-evil'}, "$status $uri")
         or diag($r->{status}, ' ', $r->{body});
 }
 
@@ -188,6 +226,25 @@ refused(manifest($many), 404, 'MANIFEST_UNKNOWN', qr/"aa", "ab".*"hh"/,
 
 my ($call) = grep { "@$_" =~ /"hh"/ } calls($t);
 is(scalar(@{decode_json($call->[7])}), 64, 'each of them once');
+
+my $other = '127.0.0.1:' . port(8082);
+
+$r = manifest($longest, 'latest', PeerAddr => $other);
+is($r->{status}, 200, 'a name of 255 bytes builds') or diag($r->{body});
+is(whole($r), '', 'its image is whole');
+
+$r = manifest(join('/', reverse @short), 'latest', PeerAddr => $other);
+is($r->{status}, 200, '85 packages build') or diag($r->{body});
+is(whole($r), '', 'their image is whole');
+is($r->{body}, manifest(join('/', @short), 'latest', PeerAddr => $other)
+               ->{body}, 'in any order');
+
+$r = manifest("${longest}z", 'latest', PeerAddr => $other);
+refused($r, 400, 'NAME_INVALID', qr/256 bytes long, more than 255/,
+        'one byte more');
+
+is(manifest('tiny%2Ftiny2')->{body}, manifest('tiny/tiny2')->{body},
+   'an encoded slash is one');
 
 # what tries to be Nix: refused, or looked up as a name and not found
 
