@@ -553,6 +553,20 @@ failures(void **state)
           "a time limit of Nix has passed: timed out after 2 seconds",
           "error: timed out after 2 seconds" },
 
+        { "echo \"error: building of 'x' timed out after 60 seconds of"
+          " silence\" >&2; exit 1",
+          NIXERY_ERROR_TIMEOUT,
+          "a time limit of Nix has passed: building of 'x' timed out after 60"
+          " seconds of silence",
+          "error: building of 'x' timed out after 60 seconds of silence" },
+
+        { "echo \"error: 'x': connection timed out after 5 seconds\" >&2;"
+          " exit 1",
+          NIXERY_ERROR_NIX,
+          "nix-build failed with exit code 1: 'x': connection timed out after"
+          " 5 seconds",
+          "error: 'x': connection timed out after 5 seconds" },
+
         { "echo \"error: cannot connect to daemon at"
           " '/nix/var/nix/daemon-socket/socket': Permission denied\" >&2;"
           " exit 1",
