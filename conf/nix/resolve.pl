@@ -149,7 +149,7 @@ sub clauses {
         my @choice = map { /^([^\s:(]+)/ } split /\s*\|\s*/, $clause;
 
         push @clauses, \@choice
-            if !grep { $drop{$_} && !$unit_of{$_} } @choice;
+            if !grep { $drop{$_} } @choice;
     }
 
     return @clauses;

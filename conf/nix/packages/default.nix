@@ -8,9 +8,8 @@
 { system ? builtins.currentSystem, config ? { }, overlays ? [ ] }:
 
 let
-  inherit (builtins) attrNames concatLists elem filter foldl' fromJSON
-    genericClosure head isString listToAttrs mapAttrs path readFile replaceStrings
-    split tail;
+  inherit (builtins) attrNames elem elemAt filter foldl' fromJSON genericClosure
+    head isString mapAttrs match path readFile replaceStrings split tail;
 
   lock = fromJSON (readFile ./lock.json);
 
@@ -45,8 +44,9 @@ let
 
   overrides = import ./overrides.nix units;
 
-  versionOf = name: replaceStrings [ ":" "~" ] [ "." "." ]
-    lock.debs.${name}.version;
+  # without Debian's epoch
+  versionOf = name: replaceStrings [ "~" ] [ "." ]
+    (elemAt (match "([0-9]+:)?(.*)" lock.debs.${name}.version) 1);
 
   unit = name: { debs, deps }:
     let

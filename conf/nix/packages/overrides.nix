@@ -9,6 +9,7 @@ units:
 let
   caBundle = "${units.ca-certificates}/etc/ssl/certs/ca-bundle.crt";
   terminfo = "export TERMINFO_DIRS=\${TERMINFO_DIRS:-${units.ncurses-bin}/lib/terminfo}";
+  locales = "export LOCPATH=\${LOCPATH:-${units.libc-bin}/lib/locale}";
   perlLib = "export PERL5LIB=\${PERL5LIB:+$PERL5LIB:}@out@/share/perl5:@out@/lib/@arch@/perl5/5.36";
 
 in {
@@ -26,15 +27,19 @@ in {
 
   cowsay = {
     wrap = [ "cowsay" ];
-    env = "export COWPATH=\${COWPATH:-@out@/share/cowsay/cows}";
+    env = ''
+      export COWPATH=''${COWPATH:-@out@/share/cowsay/cows}
+      ${perlLib}
+    '';
   };
 
   curl = {
     wrap = [ "curl" ];
-    env = "export CURL_CA_BUNDLE=\${CURL_CA_BUNDLE:-${caBundle}}";
+    env = "export CURL_CA_BUNDLE=\${CURL_CA_BUNDLE:-\${SSL_CERT_FILE:-${caBundle}}}";
   };
 
   dash.links = [ "sh=dash" ];
+  debianutils.links = [ "which=which.debianutils" ];
 
   figlet = {
     links = [ "figlet=figlet-figlet" ];
@@ -45,6 +50,15 @@ in {
   file = {
     wrap = [ "file" ];
     env = "export MAGIC=\${MAGIC:-@out@/lib/file/magic.mgc}";
+  };
+
+  gawk = {
+    links = [ "awk=gawk" ];
+    wrap = [ "gawk" ];
+    env = ''
+      export AWKPATH=''${AWKPATH:-.:@out@/share/awk}
+      export AWKLIBPATH=''${AWKLIBPATH:-@out@/lib/@arch@/gawk}
+    '';
   };
 
   # what a Debian machine has at the root of its file system
@@ -71,7 +85,9 @@ in {
     '';
   };
 
+  # its remote helpers are run by /bin/sh
   git = {
+    links = [ "sh=${units.dash}/bin/dash" ];
     wrap = [ "git" ];
     env = ''
       export GIT_EXEC_PATH=''${GIT_EXEC_PATH:-@out@/lib/git-core}
@@ -85,6 +101,11 @@ in {
   less = { wrap = [ "less" ]; env = terminfo; };
   "lua5.4".links = [ "lua=lua5.4" ];
 
+  libc-bin = {
+    wrap = [ "locale" ];
+    env = "export LOCPATH=\${LOCPATH:-@out@/lib/locale}";
+  };
+
   moreutils = {
     wrap = [ "chronic" "combine" "ts" "vidir" "vipe" "zrun" ];
     env = perlLib;
@@ -92,6 +113,11 @@ in {
 
   nano = { wrap = [ "nano" ]; env = terminfo; };
   netcat-openbsd.links = [ "nc=nc.openbsd" "netcat=nc.openbsd" ];
+
+  openssl = {
+    wrap = [ "openssl" ];
+    env = "export OPENSSL_CONF=\${OPENSSL_CONF:-@out@/etc/ssl/openssl.cnf}";
+  };
 
   perl = {
     wrap = [ "perl" ];
@@ -104,6 +130,15 @@ in {
     env = "export PYTHONPATH=\${PYTHONPATH:+$PYTHONPATH:}/lib/python3/dist-packages";
   };
 
-  tmux = { wrap = [ "tmux" ]; env = terminfo; };
+  # it refuses to start without UTF-8
+  tmux = {
+    wrap = [ "tmux" ];
+    env = ''
+      ${terminfo}
+      ${locales}
+      export LC_CTYPE=''${LC_ALL:-''${LC_CTYPE:-''${LANG:-C.UTF-8}}}
+    '';
+  };
+
   vim-tiny.links = [ "vim=vim.tiny" "vi=vim.tiny" ];
 }

@@ -73,9 +73,6 @@ find "$out" -type f -perm /6000 -exec chmod a-s {} +
 # modules of Perl and Python look for what they import beside themselves
 
 for lib in share/perl5 "lib/$arch/perl5" lib/python3/dist-packages; do
-    [ -d "$out/$lib" ] || [ "$name" != "${name#moreutils}" ] \
-        || [ "$name" != "${name#git-}" ] || continue
-
     for dep in $deps; do
         [ -d "$dep/$lib" ] || continue
 
@@ -86,6 +83,16 @@ for lib in share/perl5 "lib/$arch/perl5" lib/python3/dist-packages; do
         done
     done
 done
+
+# a module of Python is of no use without Python: its closure has it
+
+if [ -d "$out/lib/python3/dist-packages" ]; then
+    mkdir "$out/nix-support"
+    echo "$deps" > "$out/nix-support/propagated-build-inputs"
+fi
+
+find "$out" -depth -type d -empty -exec rmdir {} \; 2>/dev/null || true
+mkdir -p "$out/bin"
 
 # absolute links go to this path or to a dependency's, others by their last name
 
@@ -185,17 +192,17 @@ done
 
 eval "$post"
 
+# as far from lib as bin is, where some look from themselves, and of one name
+
 for program in $wrap; do
-    mv "$out/bin/$program" "$out/bin/.$program-wrapped"
+    mkdir -p "$out/libexec"
+    mv "$out/bin/$program" "$out/libexec/$program"
 
     {
         echo "#!$dash/bin/dash"
         echo "$env" | sed "s|@out@|$out|g; s|@arch@|$arch|g"
-        echo "exec $out/bin/.$program-wrapped \"\$@\""
+        echo "exec $out/libexec/$program \"\$@\""
     } > "$out/bin/$program"
 
     chmod 755 "$out/bin/$program"
 done
-
-find "$out" -depth -type d -empty -exec rmdir {} \; 2>/dev/null || true
-mkdir -p "$out/bin"

@@ -11,9 +11,9 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    calls children cpu_time descriptors eventually fake_mode go leaving
+    calls children containers cpu_time descriptors eventually fake_mode go leaving
     left_over manifest nixery objects partial prepare processes refused reply
-    store_add text_result truth watch watched whole wipe workers
+    store_add text_result truth unique watch watched whole wipe workers
 );
 
 use Digest::SHA;
@@ -89,6 +89,35 @@ sub nixery {
 }
 
 
+# Puts a package "unique" into the fixture set, which no other test has built:
+# the shell script makes $out.  Returns the path of the set.
+
+sub unique {
+    my ($t, $script) = @_;
+    my $d = $t->testdir();
+
+    $t->write_file('packages/unique.nix', <<"EOF");
+{ system ? builtins.currentSystem }:
+
+import ./default.nix { inherit system; } // rec {
+  seed = builtins.path { name = "busybox"; path = ./seed; };
+
+  unique = derivation {
+    name = "unique";
+    inherit system;
+    builder = "\${seed}/busybox";
+    args = [ "sh" "-ec" "bb() { \${seed}/busybox \"\$@\"; }; $script" ];
+    test = "$d";
+  };
+}
+EOF
+
+    chmod(0644, "$d/packages/unique.nix");
+
+    return "$d/packages/unique.nix";
+}
+
+
 sub fake_mode {
     my ($t, $mode) = @_;
 
@@ -132,12 +161,12 @@ sub text_result {
 }
 
 
-# A file in the Nix store; returns its path.
+# A file in the Nix store, or a folder that is there; returns its path.
 
 sub store_add {
     my ($t, $name, $content) = @_;
 
-    $t->write_file($name, $content);
+    $t->write_file($name, $content) if defined $content;
     chomp(my $path = qx(nix-store --add '@{[$t->testdir()]}/$name'));
     die "can't add \"$name\" to the Nix store\n" if $path !~ m{^/nix/store/};
 
@@ -347,6 +376,62 @@ sub left_over {
 
     return join ' ', processes($t), glob("$d/temp/nixery-work.*"),
                      glob("$d/storage/tmp/*");
+}
+
+
+# --- podman
+
+my $containers;     # { owner, dir }
+
+
+# Lets podman keep everything in the test's directory, with limits that a machine
+# can have which may not raise its own.
+
+sub containers {
+    my ($t) = @_;
+    my $d = $t->testdir();
+
+    $t->write_file('containers.conf', <<"EOF");
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
+netns = "host"
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+runtime = "runc"
+tmp_dir = "$d/containers/tmp"
+EOF
+
+    $t->write_file('storage.conf', <<"EOF");
+[storage]
+driver = "overlay"
+graphroot = "$d/containers/root"
+runroot = "$d/containers/run"
+EOF
+
+    $ENV{CONTAINERS_CONF} = "$d/containers.conf";
+    $ENV{CONTAINERS_STORAGE_CONF} = "$d/storage.conf";
+    $containers = { owner => $$, dir => "$d/containers" };
+
+    return;
+}
+
+
+# What podman mounted, its storage among it, would keep the directory in place.
+
+END {
+    if ($containers && $containers->{owner} == $$) {
+        local $?;
+
+        open(my $fh, '<', '/proc/self/mounts') or die "can't see mounts: $!\n";
+        my @mounts = map { (split)[1] } <$fh>;
+        close($fh);
+
+        system('umount', '-l', $_)
+            for grep { /^\Q$containers->{dir}\E/ } reverse @mounts;
+    }
 }
 
 
