@@ -106,7 +106,7 @@ import ./default.nix { inherit system; } // rec {
     name = "unique";
     inherit system;
     builder = "\${seed}/busybox";
-    args = [ "sh" "-ec" "bb() { \${seed}/busybox \"\$@\"; }; $script" ];
+    args = [ "sh" "-ec" ''bb() { \${seed}/busybox "\$@"; }; $script'' ];
     test = "$d";
   };
 }
