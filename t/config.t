@@ -69,8 +69,12 @@ sub check {
 
     local $ENV{PATH} = $extra{path} // $ENV{PATH};
 
-    my $nginx = $Test::Nginx::NGINX;
-    my $output = qx($nginx -t -p '$d/' -c '$file' -e error.log 2>&1);
+    my $command = "$Test::Nginx::NGINX -t -p '$d/' -c '$file' -e error.log";
+
+    $command = "unshare -m sh -c \"$extra{mount} && $command\""
+        if $extra{mount};
+
+    my $output = qx($command 2>&1);
 
     return ($output, $? >> 8);
 }
@@ -105,8 +109,8 @@ sub wrong {
     my ($output, $code) = check($t, $file, %extra);
     my @errors = $output =~ /^nginx: \[emerg\] (.*)$/gm;
 
-    ok($code == 1 && "@errors" eq "$message in $d/$place:$line",
-       "refused: $name")
+    ok($code == 1 && "@errors" eq "$message in $d/$place:$line"
+       && $output !~ /runtime error|Sanitizer/, "refused: $name")
         or diag("exit code $code, line $line: $output");
 
     return;
@@ -121,7 +125,8 @@ sub right {
     my ($output, $code) = check($t, configure($t, $http, %extra), %extra);
 
     ok($code == 0 && $output =~ /test is successful/
-       && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/, "accepted: $name")
+       && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/
+       && $output !~ /runtime error|Sanitizer/, "accepted: $name")
         or diag("exit code $code: $output");
 
     return;
@@ -203,10 +208,9 @@ my $builder = '"nixery_builder" must be a Nix file that the workers\' user can'
     . ' read';
 my $program = '"nixery_nix_build" must be a program that the workers\' user can'
     . ' execute';
-my $storage = '"nixery_storage directory" must be a directory that the workers\''
-    . ' user can write';
-my $temp = '"nixery_temp_path" must be a directory that the workers\' user can'
-    . ' write';
+my $writable = "must be a directory that the workers' user can write";
+my $storage = "\"nixery_storage directory\" $writable";
+my $temp = "\"nixery_temp_path\" $writable";
 
 my $absent = "(2: No such file or directory)";
 my $denied = "(13: Permission denied)";
@@ -526,6 +530,7 @@ my @right = (
      path => "$d/bin:bin:$d/bin2"],
     [location($t, nix_build => 'nix-build'), 'a program in PATH',
      path => "$d/bin2"],
+    [location($t, nix_build => undef), 'a program without PATH', path => ''],
 
     (map { [location($t, max_layers => $_), "$_ layers"] } qw(2 125)),
     (map { [location($t, build_timeout => $_), "timeout $_"] }
@@ -562,7 +567,7 @@ sub state {
 
 my $self = $root ? $user : getpwuid($>);
 
-$t->plan(@wrong + @texts + @blocks + @denied + @right + 41);
+$t->plan(@wrong + @texts + @blocks + @denied + @right + 43);
 
 mkdir("$d/locked");
 mkdir("$d/locked/$_") for qw(layers manifests builds tmp);
@@ -570,7 +575,7 @@ chmod(0777, "$d/locked", map { "$d/locked/$_" } qw(layers manifests tmp));
 chmod(0755, "$d/closed", "$d/locked/builds");
 
 symlink("$d/packages", "$d/link");
-mkdir("$d/open");
+mkdir("$d/$_") for qw(open shut);
 chmod(0777, "$d/open");
 symlink("$d/open", "$d/open-link");
 
@@ -602,6 +607,21 @@ SKIP: {
         wrong($t, location($t, $directive => $value), $message, $name,
               mark => "nixery_$directive");
     }
+}
+
+SKIP: {
+    skip 'no mount namespace here', 2
+        if system('unshare -m mount -t tmpfs none /mnt 2>/dev/null') != 0;
+
+    my $mount = "mount -t tmpfs -o ro none '$d/shut'";
+    my $why = '(30: Read-only file system)';
+
+    wrong($t, location($t, storage => "directory $d/shut"),
+          qq{$storage: "$d/shut"$who $why}, 'storage that is read-only',
+          mark => 'nixery_storage', mount => $mount);
+    wrong($t, location($t, temp_path => "$d/shut"),
+          qq{$temp: "$d/shut"$who $why}, 'temp path that is read-only',
+          mark => 'nixery_temp_path', mount => $mount);
 }
 
 # in a file that is included, the place is there

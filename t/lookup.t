@@ -95,6 +95,10 @@ http {
         server_name  localhost;
 
         $locations
+
+        location /v2 {
+            ${\nixery($t)}
+        }
     }
 }
 
@@ -374,7 +378,7 @@ my @broken = (
      qr{at $d/set!assertion/default\.nix:1:13:}],
 );
 
-$t->plan(@found + 2 * @unusable + 2 * @broken + 19);
+$t->plan(@found + 2 * @unusable + 2 * @broken + 20);
 $t->run();
 
 found($t, @$_) for @found;
@@ -428,6 +432,20 @@ ok((grep { $_ eq 'this build fails on purpose' } @{$error->{detail}{log}}),
 like((grep { /build $error->{detail}{build}, / }
       split /\n/, $t->read_file('error.log'))[0] // '',
      qr/; last line: this build fails on purpose$/, 'its last line in the log');
+
+# what a person sees
+
+SKIP: {
+    skip 'no skopeo', 1 if !grep { -x "$_/skopeo" } split /:/, $ENV{PATH};
+
+    my $image = 'docker://127.0.0.1:' . port(8080) . '/nope/throws/case';
+    my $output = qx(skopeo inspect --raw --tls-verify=false $image 2>&1);
+
+    my $message = 'package not found: "nope"; packages can\'t be used: "case" '
+        . '(ambiguous: Case, cASE), "throws" (this package throws)';
+
+    like($output =~ s/\\//gr, qr/manifest unknown: \Q$message\E/, 'at a pull');
+}
 
 # another platform
 

@@ -16,12 +16,13 @@ use lib 'lib';
 use Test::Nginx qw/:DEFAULT http_end/;
 use Test::Nixery;
 
-my $t = Test::Nginx->new()->has(qw/http/)->plan(55);
+my $t = Test::Nginx->new()->has(qw/http/)->plan(59);
 
 prepare($t);
 
 # what is in the store never changes
 chomp(my $store = qx(nix-store --add '@{[$t->testdir()]}/packages'));
+symlink($store, $t->testdir() . '/link');
 
 $t->write_file_expand('nginx.conf', <<"EOF");
 
@@ -64,6 +65,15 @@ http {
 
         location /v2 {
             ${\nixery($t, packages => "path $store")}
+        }
+    }
+
+    server {
+        listen       127.0.0.1:8083;
+        server_name  localhost;
+
+        location /v2 {
+            ${\nixery($t, packages => 'path %%TESTDIR%%/link')}
         }
     }
 
@@ -333,5 +343,31 @@ is(calls($t), $calls, 'immutable, no word with Nix');
 
 says($t, $vars[4], 'info', qr/"tiny" was stored, build $vars[4], digest /
      . qr/$digest, \d+ ms/, 'immutable');
+
+# a link to it may lead elsewhere tomorrow
+
+my @link = (PeerAddr => '127.0.0.1:' . port(8083));
+
+request('/v2/tiny/manifests/latest', @link);
+request('/v2/tiny/manifests/latest', @link);
+@vars = logged($t);
+is("@vars[0 .. 3]", "200 MISS tiny $digest", 'behind a link');
+
+# a builder that changes makes other images, when it is read again
+
+$t->write_file('builder/extra.nix', "# imported, perhaps\n");
+
+request('/v2/tiny/manifests/latest', PeerAddr => $immutable);
+@vars = logged($t);
+is($vars[1], 'HIT', 'a builder that has changed');
+
+my ($worker) = workers($t);
+$t->reload();
+ok(eventually(sub { my @now = workers($t); @now == 1 && $now[0] != $worker }),
+   'reload');
+
+request('/v2/tiny/manifests/latest', PeerAddr => $immutable);
+@vars = logged($t);
+is($vars[1], 'MISS', 'a builder that was read again');
 
 ###############################################################################
