@@ -185,7 +185,9 @@ sub outputs {
     my ($path) = @_;
     my @derivations = grep { /\.drv$/ } referrers($path);
 
-    return sort grep { -e } split /\n/, qx(nix-store -q --outputs @derivations);
+    my @made = grep { -e } split /\n/, qx(nix-store -q --outputs @derivations);
+
+    return @made;
 }
 
 
