@@ -501,7 +501,7 @@ nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
         return rc == NIXERY_OK ? nixery_error_nomem(err) : rc;
     }
 
-    if (cJSON_HasObjectItem(call->skip, package)) {
+    if (cJSON_GetObjectItemCaseSensitive(call->skip, package) != NULL) {
         rc = nixery_error_set(err, NIXERY_ERROR_PACKAGE,
                               "package can't be used: \"%s\" (%s)", package,
                               cause);
@@ -578,8 +578,14 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
 static const char *
 nixery_nix_hint(const char *cause)
 {
-    if (strstr(cause, "daemon-socket") != NULL) {
+    if (strstr(cause, "cannot connect to ") != NULL) {
         return "; is nix-daemon running, and may the workers' user talk to it?";
+    }
+
+    if (strcmp(cause, "unexpected end-of-file") == 0
+        || strstr(cause, "daemon disconnected") != NULL)
+    {
+        return "; was nix-daemon ended?";
     }
 
     if (strstr(cause, " is required to build ") != NULL) {

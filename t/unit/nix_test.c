@@ -567,15 +567,18 @@ failures(void **state)
           " 5 seconds",
           "error: 'x': connection timed out after 5 seconds" },
 
-        { "echo \"error: cannot connect to daemon at"
-          " '/nix/var/nix/daemon-socket/socket': Permission denied\" >&2;"
-          " exit 1",
+        { "echo \"error: cannot connect to socket at '/some/socket': Connection"
+          " refused\" >&2; exit 1",
           NIXERY_ERROR_NIX,
-          "nix-build failed with exit code 1: cannot connect to daemon at"
-          " '/nix/var/nix/daemon-socket/socket': Permission denied; is"
-          " nix-daemon running, and may the workers' user talk to it?",
-          "error: cannot connect to daemon at"
-          " '/nix/var/nix/daemon-socket/socket': Permission denied" },
+          "nix-build failed with exit code 1: cannot connect to socket at"
+          " '/some/socket': Connection refused; is nix-daemon running, and may"
+          " the workers' user talk to it?",
+          "error: cannot connect to socket at '/some/socket': Connection"
+          " refused" },
+
+        { "echo 'error: unexpected end-of-file' >&2; exit 1", NIXERY_ERROR_NIX,
+          "nix-build failed with exit code 1: unexpected end-of-file; was"
+          " nix-daemon ended?", "error: unexpected end-of-file" },
 
         { "echo partly >&2; kill -KILL $$", NIXERY_ERROR_NIX,
           "nix-build was ended by signal 9", "partly" },
