@@ -418,6 +418,8 @@ my @blocks = (
     ["nixery; # here", misplaced('nixery'), 'nixery in http'],
     ["upstream u {\nnixery_max_layers 5; # here\n}",
      misplaced('nixery_max_layers'), 'in upstream'],
+    ['', misplaced('nixery_max_layers'), 'outside of http',
+     main => 'nixery_max_layers 5; # here'],
     ["nixery_max_layers 0; # here", '"nixery_max_layers" must be between 2 and '
      . '125, which is what images can have', 'layers in http'],
 
@@ -536,6 +538,7 @@ my @right = (
     (map { [location($t, build_timeout => $_), "timeout $_"] }
      qw(1ms 1 30m 1h30m 100d)),
 
+    [location($t), 'a single process', main => 'master_process off;'],
     [location($t, thread_pool => 'nixery'), 'the default pool'],
     [location($t, thread_pool => 'default'), "nginx's own default pool"],
     [location($t, thread_pool => 'builds'), 'a pool',
