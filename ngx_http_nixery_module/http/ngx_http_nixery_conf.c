@@ -32,6 +32,8 @@ static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
     ngx_http_nixery_loc_conf_t *two);
 static ngx_uint_t ngx_http_nixery_same(ngx_http_nixery_value_t *one,
     ngx_http_nixery_value_t *two);
+static ngx_uint_t ngx_http_nixery_same_pairs(ngx_array_t *one,
+    ngx_array_t *two);
 static ngx_thread_pool_t *ngx_http_nixery_thread_pool(ngx_conf_t *cf);
 
 
@@ -412,14 +414,12 @@ ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs)
 }
 
 
-/* What was inherited from one place is alike without being looked at. */
-
 static ngx_uint_t
 ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
     ngx_http_nixery_loc_conf_t *two)
 {
-    return one->env == two->env
-           && one->options == two->options
+    return ngx_http_nixery_same_pairs(one->env, two->env)
+           && ngx_http_nixery_same_pairs(one->options, two->options)
            && one->build_timeout == two->build_timeout
            && one->max_layers == two->max_layers
            && one->thread_pool == two->thread_pool
@@ -436,6 +436,33 @@ ngx_http_nixery_same(ngx_http_nixery_value_t *one,
     ngx_http_nixery_value_t *two)
 {
     return ngx_strcmp(one->value.data, two->value.data) == 0;
+}
+
+
+/* In the same order, as a file that is included twice has them. */
+
+static ngx_uint_t
+ngx_http_nixery_same_pairs(ngx_array_t *one, ngx_array_t *two)
+{
+    ngx_uint_t     i;
+    ngx_keyval_t  *a, *b;
+
+    if (one == NULL || two == NULL || one->nelts != two->nelts) {
+        return one == two;
+    }
+
+    a = one->elts;
+    b = two->elts;
+
+    for (i = 0; i < one->nelts; i++) {
+        if (ngx_strcmp(a[i].key.data, b[i].key.data) != 0
+            || ngx_strcmp(a[i].value.data, b[i].value.data) != 0)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 
