@@ -58,7 +58,7 @@ $t->run();
 
 my (@clients, @replies, %misses, $r);
 
-is(scalar(workers($t)), WORKERS, 'workers');
+ok(eventually(sub { workers($t) == WORKERS }), 'workers');
 
 fake_mode($t, 'wait');
 @clients = map { http_get('/v2/tiny/tiny2/manifests/latest', start => 1) }

@@ -96,8 +96,6 @@ $t->run();
 
 my ($r, $digest, $result, $manifest, $output);
 
-my ($worker) = workers($t);
-
 # a builder of 2019
 
 my $port = port(8081);
@@ -107,6 +105,9 @@ $r = manifest('tiny2/tiny', 'latest', %old);
 $digest = $r->{headers}{'docker-content-digest'};
 
 is(whole($r, %old), '', 'old builder');
+
+my ($worker) = workers($t);
+
 is($r->{headers}{'content-type'}, $docker, 'old type');
 is($digest, 'sha256:' . Digest::SHA::sha256_hex($r->{body}), 'old digest');
 is(scalar @{$r->{json}{layers}}, 2, 'old layers');

@@ -88,7 +88,7 @@ my @errors = (
 );
 
 my $t = Test::Nginx->new()->has(qw/http/)
-    ->plan(2 * @malformed + @errors + 13);
+    ->plan(2 * @malformed + @errors + 14);
 
 prepare($t);
 
@@ -126,6 +126,8 @@ $t->run();
 
 my ($r, $config);
 
+# a worker has its title when it answers
+is(reply(http_get('/v2/'))->{status}, 200, 'base');
 my ($worker) = workers($t);
 
 for my $case (@malformed) {
