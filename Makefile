@@ -108,7 +108,8 @@ install: build ## into DESTDIR=, as Debian lays modules out
 	    $(DESTDIR)/usr/share/nginx/modules-available/mod-http-nixery.conf
 	ln -sf /usr/share/nginx/modules-available/mod-http-nixery.conf \
 	    $(DESTDIR)/etc/nginx/modules-enabled/50-mod-http-nixery.conf
-	install -D -m 644 -t $(DESTDIR)/usr/share/nginx/nixery conf/nix/*.nix
+	install -D -m 644 -t $(DESTDIR)/usr/share/nginx/nixery \
+	    conf/nix/*.nix conf/nix/closure.sh
 	install -D -m 644 -t $(DESTDIR)/usr/share/nginx/nixery/html conf/html/*
 	install -D -m 644 conf/nginx.conf \
 	    $(DESTDIR)/usr/share/doc/ngx_http_nixery_module/nginx.conf
@@ -126,7 +127,7 @@ packages: deps-run
 .PHONY: run
 run: deps-run build $(if $(PACKAGES),,packages) ## serve on PORT=, images of PACKAGES= or the bundled set
 	@$(sudo) env PORT=$(PORT) STATE=$(STATE) MODULE=$(so) \
-	    $(if $(PACKAGES),PACKAGES=$(PACKAGES),BUNDLED=$(build)/packages SUBSTITUTERS=) \
+	    $(if $(PACKAGES),PACKAGES="$(PACKAGES)",BUNDLED=$(build)/packages SUBSTITUTERS=) \
 	    conf/with-nix.sh conf/run.sh
 
 
@@ -145,7 +146,9 @@ asan_cflags := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined 
 tsan_cflags := -O1 -fsanitize=thread
 tsan_extra := t/unit/tsan.c -Wl,--wrap=syscall
 
-define unit_rules
+fuzz_cflags := $(asan_cflags) -fsanitize=fuzzer-no-link
+
+define core_rules
 $(build)/$(1)/%.o: $(core_dir)/%.c $(wildcard $(core_dir)/*.h)
 	@mkdir -p $$(@D)
 	@$(2) $(core_cflags) $($(1)_cflags) -c -o $$@ $$<
@@ -153,6 +156,10 @@ $(build)/$(1)/%.o: $(core_dir)/%.c $(wildcard $(core_dir)/*.h)
 $(build)/$(1)/libnixery.a: $(patsubst $(core_dir)/%.c,$(build)/$(1)/%.o,$(core_sources))
 	@rm -f $$@
 	@$(AR) rcs $$@ $$^
+endef
+
+define unit_rules
+$(call core_rules,$(1),$(2))
 
 $(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.h \
     $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
@@ -167,6 +174,15 @@ endef
 $(eval $(call unit_rules,unit,$(CC)))
 $(eval $(call unit_rules,asan,clang))
 $(eval $(call unit_rules,tsan,clang))
+$(eval $(call core_rules,fuzz,clang))
+
+$(build)/fuzz/%_fuzz: t/fuzz/%_fuzz.c t/fuzz/fuzz.h $(build)/fuzz/libnixery.a
+	@echo "building fuzz/$(@F)"
+	@clang $(core_cflags) $(asan_cflags) -fsanitize=fuzzer -I$(core_dir) -o $@ $< \
+	    $(build)/fuzz/libnixery.a $(core_libs)
+
+.PHONY: fuzz-build
+fuzz-build: $(patsubst t/fuzz/%.c,$(build)/fuzz/%,$(wildcard t/fuzz/*_fuzz.c))
 
 unit_make = $(MAKE) --no-print-directory -s -j$(shell nproc) $(1)-build
 unit_run = CMOCKA_MESSAGE_OUTPUT=tap prove -j$(JOBS) -e '' $(build)/$(1)/*_test
@@ -207,9 +223,16 @@ test-asan: deps-asan packages $(build)/nginx-asan/nginx ## the same under the sa
 	@$(call unit_run,asan)
 	@$(call unit_make,tsan)
 	@$(call unit_run,tsan)
+	@$(call unit_make,fuzz)
+	@BUILD=$(build) SEED=1 RUNS=300000 LIMIT=10 t/fuzz/run.sh
 	@BUILD=$(build) JOBS=$(JOBS) SUBSTITUTERS= TESTS="$(TESTS)" \
 	    TEST_NGINX_BINARY=$(build)/nginx-asan/nginx \
 	    $(sudo_e) conf/with-nix.sh t/harness/run.sh
+
+.PHONY: fuzz
+fuzz: deps-asan ## feed what takes untrusted bytes with what libFuzzer makes up
+	@$(call unit_make,fuzz)
+	@BUILD=$(build) t/fuzz/run.sh
 
 
 # --- lint, bench, clean

@@ -1,0 +1,160 @@
+#!/bin/sh
+#
+# Copyright (C) The ngx_http_nixery_module authors
+#
+# run.sh: runs each fuzzer for a while, from a few inputs that are written here;
+# what they find interesting stays in BUILD.  From the environment:
+#
+#   BUILD  absolute path of the build directory, with the fuzzers in it
+#   RUNS   how many inputs at most; without it, as many as there is time for
+#   LIMIT  seconds for each fuzzer
+#   SEED   of the random numbers: begins anew, and does the same each time
+
+set -eu
+
+cd "$BUILD/fuzz"
+
+[ -z "${SEED:-}" ] || rm -rf ./*.corpus
+
+mkdir -p image.corpus result.corpus text.corpus type.corpus
+
+repeat() {
+    printf "%0.s$1" 0 1 2 3 4 5 6 7 8 9 a b c d e f 0 1 2 3 4 5 6 7 8 9 a b c d e f
+}
+
+a=$(repeat a)
+b=$(repeat b)
+digest=$a$b
+
+# seed FUZZER NAME: standard input, without the last line feed
+seed() {
+    printf %s "$(cat)" > "$1.corpus/$2"
+}
+
+seed image name <<EOF
+shell/git/python3packages.requests
+EOF
+
+seed image meta <<EOF
+arm64/builder/a__b/c-d/1e.f_g
+EOF
+
+seed image tag <<EOF
+V1.0_rc-1
+EOF
+
+seed image digest <<EOF
+sha256:$digest
+EOF
+
+seed result missing <<EOF
+{"error":"not_found","pkgs":["a","b"],"reasons":{"b":"no \u00e9 é","c":"x"}}
+EOF
+
+seed result unusable <<EOF
+{"error": "unusable", "message": "text", "pkgs": []}
+EOF
+
+seed result closure <<EOF
+{"graph":[{"path":"/nix/store/$a-x","narSize":3,"closureSize":10,"references":
+["/nix/store/$b-y","/nix/store/$a-x"]},{"path":"/nix/store/$b-y","narSize":1e2,
+"references":[]},{"path":"/nix/store/$b-w","narSize":0,"references":[]},{
+"path":"/nix/store/$b-z","narSize":7,"references":[
+"/nix/store/$a-x"]}],"contents":"/nix/store/$b-z","system":"x86_64-linux"}
+EOF
+
+seed result prebuilt <<EOF
+{"manifest":{"schemaVersion":2,"config":{"digest":"sha256:$digest"},"layers":[
+{"digest":"sha256:$b$b"}]},"layerLocations":{"$digest":{"path":
+"/nix/store/$a-x"},"$b$b":{"path":"/nix/store/$a-x/d/f",
+"md5":"1B2M2Y8AsgTpgAmY7PhCfg=="}}}
+EOF
+
+seed result values <<EOF
+[{"a":[]},"\ud83d\ude00\n",-0.5e-3,true,false,null,[[[{}]]]]
+EOF
+
+seed type oci <<EOF
+{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}
+EOF
+
+seed type docker <<EOF
+{"schemaVersion":2,"config":{"mediaType":
+"application/vnd.docker.container.image.v1+json"},"layers":[]}
+EOF
+
+seed type index <<EOF
+{"schemaVersion":2,"manifests":[{"size":-1.5E+3,"a\u00e9\"":[true,null]}]}
+EOF
+
+seed text lines <<EOF
+error: builder for '/nix/store/$a-x.drv' failed with exit code 1;
+       last 3 log lines:
+       > é € 😀
+       For full logs, run 'nix log /nix/store/$a-x.drv'.
+
+EOF
+
+printf '\033[31;1merror:\033[0m \033]0;title\007\tx\r\377\303\n' \
+    > text.corpus/escapes
+
+cat > json.dict <<EOF
+"{"
+"}"
+"["
+"]"
+","
+":"
+"\\""
+"\\\\u00"
+"true"
+"null"
+"1e9"
+"\\"error\\":"
+"\\"pkgs\\":"
+"\\"reasons\\":"
+"\\"message\\":"
+"\\"manifest\\":"
+"\\"manifests\\":"
+"\\"layerLocations\\":"
+"\\"graph\\":"
+"\\"path\\":"
+"\\"narSize\\":"
+"\\"closureSize\\":"
+"\\"references\\":"
+"\\"contents\\":"
+"\\"system\\":"
+"\\"digest\\":"
+"\\"md5\\":"
+"\\"config\\":"
+"\\"layers\\":"
+"\\"schemaVersion\\":2"
+"\\"mediaType\\":"
+"\\"sha256:$digest\\""
+"\\"/nix/store/$a-x\\""
+"\\"/nix/store/$b-y\\""
+"application/"
+EOF
+
+fuzz() {
+    name=$1
+    shift
+
+    echo "fuzzing: $name"
+
+    if ! "./${name}_fuzz" -runs="${RUNS:--1}" -timeout=10 \
+        -max_total_time="${LIMIT:-20}" -artifact_prefix="$name-" \
+        ${SEED:+-seed="$SEED"} "$@" "$name.corpus" > "$name.log" 2>&1
+    then
+        tail -n 100 "$name.log"
+        echo "the input is in $BUILD/fuzz/$name-*"
+        exit 1
+    fi
+
+    tail -n 1 "$name.log"
+}
+
+fuzz image -max_len=300
+fuzz result -max_len=4096 -dict=json.dict
+fuzz text -max_len=2048
+fuzz type -max_len=2048 -dict=json.dict
