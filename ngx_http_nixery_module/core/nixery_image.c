@@ -168,7 +168,7 @@ nixery_tag_check(const char *tag, size_t len, nixery_error_t *err)
         return nixery_error_set(err, NIXERY_ERROR_TAG,
                                 "tag \"%s\": \"%s\" at byte %zu: %s",
                                 nixery_quote(quote, tag, len),
-                                nixery_quote(byte, &c, 1), i + 1,
+                                nixery_quote(byte, tag + i, 1), i + 1,
                                 (c == '.' || c == '-')
                                     ? "a tag begins with a letter, a digit or "
                                       "\"_\""
@@ -223,7 +223,8 @@ nixery_digest_parse(const char *digest, size_t len,
                                     "digest \"%s\": \"%s\" at byte %zu is no "
                                     "lower-case hexadecimal digit",
                                     nixery_quote(quote, digest, len),
-                                    nixery_quote(byte, &c, 1), n + i + 1);
+                                    nixery_quote(byte, digest + n + i, 1),
+                                    n + i + 1);
         }
     }
 

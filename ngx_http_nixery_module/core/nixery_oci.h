@@ -12,7 +12,8 @@
 #include "nixery_error.h"
 
 
-#define NIXERY_MANIFEST_MAX  (4 * 1024 * 1024)   /* bytes; clients read no more */
+/* In bytes: clients read no more. */
+#define NIXERY_MANIFEST_MAX  (4 * 1024 * 1024)
 
 #define NIXERY_OCI_MANIFEST  "application/vnd.oci.image.manifest.v1+json"
 #define NIXERY_OCI_INDEX     "application/vnd.oci.image.index.v1+json"

@@ -542,6 +542,8 @@ nixery_result_needs(const nixery_result_t *result, const cJSON *descriptor,
     }
 
     hex = digest->valuestring + 7;
+
+    memset(&key, 0, sizeof(nixery_location_t));
     memcpy(key.digest, hex, NIXERY_HEX_LEN + 1);
 
     if (bsearch(&key, result->locations, result->nlocations,
@@ -733,6 +735,7 @@ nixery_result_find(const nixery_result_t *result, const char *path)
 {
     nixery_node_t  key;
 
+    memset(&key, 0, sizeof(nixery_node_t));
     key.path = (char *) path;
 
     return bsearch(&key, result->nodes, result->nnodes, sizeof(nixery_node_t),

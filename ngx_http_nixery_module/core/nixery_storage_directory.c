@@ -183,6 +183,7 @@ nixery_directory_put_file(nixery_storage_t *st, const char *object,
     nixery_directory_t  *dir;
 
     dir = (nixery_directory_t *) st;
+    there = 0;
 
     rc = nixery_directory_stat(st, object, &there, err);
 
@@ -553,6 +554,8 @@ nixery_directory_same(nixery_storage_t *st, const char *object,
 
     memset(&buf, 0, sizeof(nixery_buf_t));
     memset(&err, 0, sizeof(nixery_error_t));
+
+    size = 0;
 
     same = nixery_directory_stat(st, object, &size, &err) == NIXERY_OK
            && size == len

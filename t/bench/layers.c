@@ -121,17 +121,20 @@ static void
 add(items_t *items, const char *name, uint64_t size)
 {
     item_t  *p;
+    size_t   n;
 
     p = realloc(items->items, (items->n + 1) * sizeof(item_t));
 
-    if (p == NULL || strlen(name) >= sizeof(p->name)) {
+    n = strlen(name) + 1;
+
+    if (p == NULL || n > sizeof(p->name)) {
         errx(2, "out of memory");
     }
 
     items->items = p;
     p += items->n++;
 
-    (void) strcpy(p->name, name);
+    memcpy(p->name, name, n);
     p->size = size;
 }
 
@@ -144,7 +147,9 @@ total(items_t *items)
     double  sum;
     size_t  i;
 
-    qsort(items->items, items->n, sizeof(item_t), compare_items);
+    if (items->n > 1) {
+        qsort(items->items, items->n, sizeof(item_t), compare_items);
+    }
 
     sum = 0;
 

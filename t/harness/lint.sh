@@ -5,7 +5,7 @@
 # lint.sh: format and static analysis of everything; BUILD is where the module
 # was built.  Every finding is a failure.
 
-set -eu
+set -eu -o pipefail
 
 cd "$(dirname "$0")/../.."
 
@@ -14,9 +14,13 @@ http=ngx_http_nixery_module/http
 nginx=/usr/share/nginx/src
 failed=0
 
-mapfile -t c < <(git ls-files '*.[ch]')
-mapfile -t sh < <(git ls-files '*.sh' .ci/run)
-mapfile -t perl < <(git ls-files '*.t' '*.pm')
+files() {
+    git ls-files --cached --others --exclude-standard "$@"
+}
+
+mapfile -t c < <(files '*.[ch]')
+mapfile -t sh < <(files '*.sh' .ci/run)
+mapfile -t perl < <(files '*.t' '*.pm' '*.pl' t/harness/fake-nix-build)
 
 says() {
     echo "lint: $1"
@@ -27,10 +31,13 @@ fail() {
     failed=1
 }
 
-# clang-format knows nothing of nginx's aligned columns: blanks are compared as
-# one, and two habits that it can't be told are folded on both sides
+# clang-format knows nothing of nginx's aligned columns, nor where it breaks long
+# expressions: blanks are compared as one, and what continues a line is joined
+# to it, on both sides
 fold() {
-    sed -e 's/[ \t]\+/ /g' -e 's/ | /|/g' -e 's/for ( ;; )/for (;;)/'
+    sed -z -e 's/[ \t]\+/ /g' -e 's/ | /|/g' -e 's/for ( /for (/g' \
+        -e 's/ ;/;/g' -e 's/;; )/;;)/g' -e 's/,\n /, /g' \
+        -e 's/\n \([?:=<"]\|||\|&&\|->\)/ \1/g' -e 's/"\n \([A-Z]\)/" \1/g'
 }
 
 says "clang-format"
@@ -42,22 +49,23 @@ done
 
 says "lines"
 
-git grep -nIP '\t| +$|\r' -- '*.[ch]' '*.sh' '*.t' '*.pm' '*.nix' config \
-    && fail "a tab or blanks at the end of a line"
+git grep --untracked -nIP '\t| +$|\r' -- '*.[ch]' '*.sh' '*.t' '*.p[lm]' \
+    '*.nix' config .ci && fail "a tab or blanks at the end of a line"
 
 awk 'length > 80 { print FILENAME ":" FNR ": " length " columns"; n++ }
-     END { exit !n }' "${c[@]}" && fail "a line of more than 80 columns"
+     END { exit !!n }' "${c[@]}" || fail "a line of more than 80 columns"
 
-git grep -n '^ *//' -- '*.[ch]' && fail "a // comment"
+git grep --untracked -n '^ *//' -- '*.[ch]' && fail "a // comment"
 
 says "symbols"
 
 # nginx loads modules RTLD_GLOBAL: names must not meet those of others
 nm -D --defined-only "$BUILD/ngx_http_nixery_module.so" | awk '
-    $3 !~ /^(ngx_http_)?nixery_/ && $3 !~ /^ngx_(modules|module_names|module_order)$/ {
-        print; n++ } END { exit !n }' && fail "a symbol without our prefix"
+    $3 !~ /^(ngx_http_)?nixery_/ \
+    && $3 !~ /^ngx_(modules|module_names|module_order)$/ { print; n++ }
+    END { exit n || !NR }' || fail "a symbol without our prefix"
 
-grep -ln 'ngx_' $core/*.c | xargs -r grep -n '#include.*ngx_' \
+grep -nP '\bngx_(?!http_nixery_module authors)' $core/*.[ch] \
     && fail "nginx in the core"
 
 says "clang-tidy"
@@ -78,17 +86,19 @@ checks+=',-bugprone-reserved-identifier,-cert-dcl37-c,-cert-dcl51-cpp'
 checks+=',-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling'
 checks+=',-cert-err33-c,-concurrency-mt-unsafe,-performance-no-int-to-ptr'
 
-printf '%s\n' $core/*.c $http/*.c | xargs -P "$(nproc)" -n 4 \
-    clang-tidy --quiet --warnings-as-errors='*' --checks="$checks" \
+printf '%s\n' $core/*.c $http/*.c t/bench/*.c t/fuzz/*.c \
+    | xargs -P "$(nproc)" -I{} \
+    clang-tidy --quiet --warnings-as-errors='*' --checks="$checks" {} \
     -- -std=gnu11 -D_GNU_SOURCE -I$core -I$http "${includes[@]}" \
-    -isystem"$BUILD/nginx" -isystem/usr/include/libxml2 2>/dev/null \
-    || fail "clang-tidy"
+    -isystem"$BUILD/nginx" -isystem/usr/include/libxml2 2>&1 \
+    | sed '/^[0-9]* warnings* generated\.$/d' || fail "clang-tidy"
 
 says "cppcheck"
 
 cppcheck --quiet --error-exitcode=1 --std=c11 -j "$(nproc)" -I $core \
     --enable=warning,performance,portability --inline-suppr \
-    --suppress=missingIncludeSystem $core $http || fail "cppcheck"
+    --suppress=missingIncludeSystem $core $http t/bench t/fuzz \
+    || fail "cppcheck"
 
 says "shellcheck"
 shellcheck "${sh[@]}" || fail "shellcheck"

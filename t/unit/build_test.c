@@ -1131,7 +1131,9 @@ entries(const char *path)
     d = opendir(path);
     assert_non_null(d);
 
-    for (n = 0; readdir(d) != NULL; n++) { /* void */ }
+    for (n = 0; readdir(d) != NULL; n++) {
+        /* void */
+    }
 
     (void) closedir(d);
 
@@ -1243,8 +1245,8 @@ assert_image_whole(fixture_t *f)
     manifest = cJSON_Parse(f->build.manifest.data);
     assert_non_null(manifest);
 
-    digest = cJSON_GetObjectItem(cJSON_GetObjectItem(manifest, "config"),
-                                 "digest")->valuestring;
+    digest = cJSON_GetStringValue(cJSON_GetObjectItem(
+        cJSON_GetObjectItem(manifest, "config"), "digest"));
     path = object_path(f, "layers", digest + 7);
     text = output_of(format("cat '%s'", path));
     config = cJSON_Parse(text);
@@ -1373,7 +1375,8 @@ make_prebuilt(const char *manifest, const char *name, const char *md5)
 
     assert_int_equal(nixery_buf_printf(&text,
                                        "{\"manifest\": %s, \"layerLocations\":"
-                                       "{\"%s\":{\"path\":\"" BLOBS "/config\"},"
+                                       "{\"%s\":{\"path\":"
+                                       "\"" BLOBS "/config\"},"
                                        "\"%s\":{\"path\":\"" BLOBS "/%s\"",
                                        manifest, config, layer, name),
                      NIXERY_OK);

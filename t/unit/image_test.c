@@ -254,8 +254,11 @@ length_of_names(void **state)
     /* the most packages that a name can hold */
 
     for (i = 0; i < 255; i++) {
-        name[i] = (i % 2) ? '/' : "abcdefghijklmnopqrstuvwxyz0123456789"
-                                  [(i / 2) % 36];
+        name[i] = '/';
+
+        if (i % 2 == 0) {
+            name[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[i / 2 % 36];
+        }
     }
 
     assert_int_equal(nixery_image_parse(&image, name, 255, &err), NIXERY_OK);
@@ -365,8 +368,9 @@ tags(void **state)
     static const char  *bad[] = {
         "", ".", "-", ".x", "-x", "--option", "..", "a b", "a/b", "a:b", "a@b",
         "a+b", "a\n", "\na", "a\"", "${x}", "a$", "a%00", "a;b", "caf\xc3\xa9",
-        "\x80", "a\\b", "'", "refs/heads/x", "a~1", "a^", "*", "a?", "[x]", "a,b",
-        "=", "a=b", "!", "#", "(", "<x>", "|", "`id`", "{", "}", "\x7f", NULL
+        "\x80", "a\\b", "'", "refs/heads/x", "a~1", "a^", "*", "a?", "[x]",
+        "a,b", "=", "a=b", "!", "#", "(", "<x>", "|", "`id`", "{", "}", "\x7f",
+        NULL
     };
 
     (void) state;
@@ -391,8 +395,8 @@ tags(void **state)
     nixery_error_free(&err);
 
     assert_int_equal(nixery_tag_check("-x", 2, &err), NIXERY_ERROR);
-    assert_string_equal(err.message, "tag \"-x\": \"-\" at byte 1: a tag begins "
-                        "with a letter, a digit or \"_\"");
+    assert_string_equal(err.message, "tag \"-x\": \"-\" at byte 1: a tag "
+                        "begins with a letter, a digit or \"_\"");
     nixery_error_free(&err);
 
     memset(longest, 'x', sizeof(longest));

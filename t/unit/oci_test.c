@@ -69,8 +69,8 @@ bare_config(void **state)
 
     json = config_of(*state, "aarch64-linux");
 
-    assert_non_null(strstr(json, "\"architecture\":\"arm64\",\"variant\":\"v8\","
-                                 "\"os\":\"linux\","));
+    assert_non_null(strstr(json, "\"architecture\":\"arm64\","
+                                 "\"variant\":\"v8\",\"os\":\"linux\","));
     assert_non_null(strstr(json, "\"Env\":[\"PATH=/bin:/usr/bin:/sbin:"
                                  "/usr/sbin\"],\"Labels\""));
     assert_null(strstr(json, "Cmd"));
@@ -139,7 +139,8 @@ whole_manifest(void **state)
     assert_string_equal(json.data,
         "{\"schemaVersion\":2,\"mediaType\":"
         "\"application/vnd.oci.image.manifest.v1+json\","
-        "\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\","
+        "\"config\":{\"mediaType\":"
+        "\"application/vnd.oci.image.config.v1+json\","
         "\"digest\":\"sha256:" E "\",\"size\":1234},"
         "\"layers\":[{\"mediaType\":"
         "\"application/vnd.oci.image.layer.v1.tar+gzip\","
@@ -167,12 +168,14 @@ types_of_manifests(void **state)
     assert_type(" \t\r\n{\"schemaVersion\":2,\"layers\":[],\"config\":{}}\n",
                 NIXERY_OCI_MANIFEST);
     assert_type("{\"schemaVersion\":2,\"config\":{\"mediaType\":"
-                "\"application/vnd.oci.image.config.v1+json\"},\"layers\":[{}]}",
+                "\"application/vnd.oci.image.config.v1+json\"},"
+                "\"layers\":[{}]}",
                 NIXERY_OCI_MANIFEST);
     assert_type("{\"schemaVersion\":2,\"config\":{\"size\":1,\"mediaType\":"
                 "\"application/vnd.docker.container.image.v1+json\"},"
                 "\"layers\":[]}", DOCKER);
-    assert_type("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"text/x\"}]}",
+    assert_type("{\"schemaVersion\":2,"
+                "\"manifests\":[{\"mediaType\":\"text/x\"}]}",
                 NIXERY_OCI_INDEX);
 
     /* members further down are none of the manifest's */
@@ -229,7 +232,8 @@ what_is_no_manifest(void **state)
         /* what is no JSON */
 
         "{\"mediaType\":\"application/x\"", "{\"mediaType\":\"application/x",
-        "{\"mediaType\":\"application/x\"}}", "{\"mediaType\":\"application/x\"}x",
+        "{\"mediaType\":\"application/x\"}}",
+        "{\"mediaType\":\"application/x\"}x",
         "{\"mediaType\":\"application/x\"},",
         "{\"mediaType\":\"application/x\",}",
         "{,\"mediaType\":\"application/x\"}",

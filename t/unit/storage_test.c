@@ -19,7 +19,8 @@
 #include "nixery_storage.h"
 
 
-#define HEX      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define HEX      HALF HALF
+#define HALF     "0123456789abcdef0123456789abcdef"
 #define LAYER    "layers/" HEX
 #define MANIFEST "manifests/" HEX
 #define BUILD    "builds/" HEX
@@ -30,7 +31,12 @@
 
 /* In a child process a failed check is its exit code: the line. */
 
-#define check(cond)  do { if (!(cond)) { report(__LINE__, #cond); } } while (0)
+#define check(cond)                                                          \
+    do {                                                                     \
+        if (!(cond)) {                                                       \
+            report(__LINE__, #cond);                                         \
+        }                                                                    \
+    } while (0)
 
 
 typedef struct {
@@ -374,8 +380,9 @@ names_of_objects(void **state)
         "../layers/" HEX, "/layers/" HEX, "layers//" HEX, "layers/" HEX "/",
         "layers/" HEX "0", "layers/x" HEX, "tmp/" HEX, "layers/" HEX "\n",
         "layersx/" HEX, "Layers/" HEX, "layers/" HEX "/../" HEX,
-        "layers/0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef",
-        "manifests/../../../../../../../../../../../../../../../../etc/passwd/x",
+        "layers/0123456789ABCDEF0123456789abcdef" HALF,
+        "manifests/../../../../../../../../../../../../../../../../etc/"
+        "passwd/x",
         NULL
     };
 
@@ -756,7 +763,9 @@ entries(const char *dir, const char *name)
     d = opendir(path);
     assert_non_null(d);
 
-    for (n = 0; readdir(d) != NULL; n++) { /* void */ }
+    for (n = 0; readdir(d) != NULL; n++) {
+        /* void */
+    }
 
     (void) closedir(d);
     free(path);

@@ -6,8 +6,8 @@
 
 /*
  * The supervisor is a raw clone, which ThreadSanitizer doesn't know for a fork:
- * without its hooks the child would wait for locks of threads that it hasn't got.
- * Linked with --wrap=syscall.
+ * without its hooks the child would wait for locks of threads that it hasn't
+ * got.  Linked with --wrap=syscall.
  */
 
 #include <stdarg.h>

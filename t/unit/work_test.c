@@ -415,7 +415,9 @@ entries(const char *dir)
     d = opendir(dir);
     assert_non_null(d);
 
-    for (n = 0; readdir(d) != NULL; n++) { /* void */ }
+    for (n = 0; readdir(d) != NULL; n++) {
+        /* void */
+    }
 
     (void) closedir(d);
 
