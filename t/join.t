@@ -18,7 +18,7 @@ use Test::Nixery;
 use IO::Select;
 
 my $t = Test::Nginx->new()->has(qw/http http_v2 ssi/)
-    ->plan(78);
+    ->plan(82);
 
 prepare($t);
 
@@ -247,6 +247,22 @@ ok(eventually(sub { seen() == $before - 1 }), 'short pipeline, gone');
 go($t);
 ok(eventually(sub { left_over($t) eq '' }), 'short pipeline, ends');
 is(calls($t) - $n, 1, 'short pipeline, nothing for nobody');
+
+# requests with bodies: one that comes, one that never does
+
+$n = held($t);
+@clients = map {
+    http("GET /v2/tiny/manifests/latest HTTP/1.1\x0d\x0aHost: localhost\x0d\x0a"
+         . "Content-Length: 4\x0d\x0aConnection: close\x0d\x0a\x0d\x0a$_",
+         start => 1)
+} 'body', 'bo';
+ok(eventually(sub { calls($t) > $n }), 'body, nix-build runs');
+$before = seen();
+close($clients[1]);
+ok(eventually(sub { seen() == $before - 1 }), 'half a body, gone');
+go($t);
+is(answer($clients[0])->{body}, $body{tiny}, 'body');
+is(calls($t) - $n, 1, 'body, one build');
 
 # the queue is full
 
