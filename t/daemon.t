@@ -18,7 +18,7 @@ use Test::Nixery;
 
 plan(skip_all => 'a nix-daemon must be root') if $> != 0;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('nix-daemon')->plan(14);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('nix-daemon')->plan(18);
 my $d = $t->testdir();
 
 prepare($t);
@@ -74,6 +74,20 @@ is(left_over($t), '', 'client process killed, nothing left');
 ok(eventually(sub { !-e "/proc/$builder" }), 'client process killed, builder');
 
 is(whole(manifest('unique')), '', 'client process killed, next request');
+
+# nix-build, whose process in the daemon ends with it
+
+($socket, $daemon, $client, $builder) = building($t, 'program');
+
+kill('KILL', processes($t));
+
+refused(answer($socket), 500, 'UNKNOWN', qr/nix-build was ended by signal 9/,
+        'nix-build killed');
+is(left_over($t), '', 'nix-build killed, nothing left');
+ok(eventually(sub { !-e "/proc/$client" && !-e "/proc/$builder" }),
+   'nix-build killed, builder');
+
+is(whole(manifest('unique')), '', 'nix-build killed, next request');
 
 # the daemon: its processes for clients go on
 

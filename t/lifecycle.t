@@ -17,7 +17,7 @@ use lib 'lib';
 use Test::Nginx;
 use Test::Nixery;
 
-my $t = Test::Nginx->new()->has(qw/http/)->plan(40);
+my $t = Test::Nginx->new()->has(qw/http/)->plan(51);
 
 prepare($t);
 configure($t, '');
@@ -31,7 +31,7 @@ my ($old, $new, $cpu, $r, $stored, @clients);
 # a reload while clients wait
 
 @clients = waiting($t, 'tiny', 3);
-($old) = workers($t);
+$old = worker($t);
 
 $t->reload();
 
@@ -69,7 +69,7 @@ is(left_over($t), '', 'reload, nothing left');
 # a quit while clients wait
 
 @clients = waiting($t, 'MixedCase', 2);
-($old) = workers($t);
+$old = worker($t);
 
 signal($t, 'QUIT');
 
@@ -94,6 +94,26 @@ $t->run();
 
 is(whole(manifest('mixedcase')), '', 'quit, started again');
 
+# a reload and a quit while layers are packed
+
+for my $name (qw(HUP QUIT)) {
+    wipe($t);
+    $old = worker($t);
+    @clients = get('big1/big2/big3');
+
+    ok(eventually(sub { packing($t) }, 0.001), "$name, a layer is packed");
+    signal($t, $name);
+
+    is(missing($t, answer(shift @clients)), '',
+       "$name, client gets its image");
+    ok(eventually(sub { !-e "/proc/$old" }), "$name, worker exits");
+    is(left_over($t), '', "$name, nothing left");
+    is(truth($t), '', "$name, storage");
+}
+
+ok(ended($t), 'QUIT, nginx exits');
+$t->run();
+
 # a quit while nobody waits
 
 $stored = () = objects($t, 'layers');
@@ -113,7 +133,7 @@ $t->run();
 # one client of two goes away while the worker is leaving, then the only one
 
 @clients = waiting($t, 'many', 2);
-($old) = workers($t);
+$old = worker($t);
 
 $t->reload();
 
@@ -128,7 +148,7 @@ is(whole(answer(shift @clients)), '', 'two clients, the other gets its image');
 ok(eventually(sub { !-e "/proc/$old" }), 'two clients, old worker exits');
 
 @clients = waiting($t, 'twin1', 1);
-($old) = workers($t);
+$old = worker($t);
 
 $t->reload();
 
@@ -141,12 +161,12 @@ is(left_over($t), '', 'one client, nothing left');
 # time to shut down is up
 
 configure($t, 'worker_shutdown_timeout 1s;');
-($old) = workers($t);
+$old = worker($t);
 $t->reload();
 eventually(sub { !-e "/proc/$old" });
 
 @clients = waiting($t, 'many', 2);
-($old) = workers($t);
+$old = worker($t);
 
 $t->reload();
 
@@ -202,6 +222,13 @@ EOF
     return;
 }
 
+sub get {
+    my ($name) = @_;
+
+    return http("GET /v2/$name/manifests/latest HTTP/1.0\x0d\x0a"
+                . "Host: localhost\x0d\x0a\x0d\x0a", start => 1);
+}
+
 # Clients that wait for one image, whose build has begun and is held.
 
 sub waiting {
@@ -210,10 +237,7 @@ sub waiting {
 
     fake_mode($t, 'wait');
 
-    my @sockets = map {
-        http("GET /v2/\L$name\E/manifests/latest HTTP/1.0\x0d\x0a"
-             . "Host: localhost\x0d\x0a\x0d\x0a", start => 1)
-    } 1 .. $n;
+    my @sockets = map { get(lc $name) } 1 .. $n;
 
     eventually(sub { (() = calls($t)) > $calls }) or die "nix-build was not run\n";
 
@@ -223,6 +247,35 @@ sub waiting {
 sub answer {
     my ($socket) = @_;
     return reply(Test::Nginx::http_end($socket, timeout => 60));
+}
+
+# The one worker, which may only just have been started.
+
+sub worker {
+    my ($t) = @_;
+    my $worker;
+
+    eventually(sub { ($worker) = workers($t) });
+
+    return $worker;
+}
+
+sub packing {
+    my ($t) = @_;
+    return scalar(() = glob($t->testdir() . '/temp/nixery-work.*/'
+                            . '[0-9a-f]' x 64));
+}
+
+# What the storage has not of an image.
+
+sub missing {
+    my ($t, $reply) = @_;
+    my $manifest = $reply->{json} // return "status $reply->{status}";
+    my $layers = $t->testdir() . '/storage/layers';
+
+    return join ' ', grep { !-e "$layers/" . s/^sha256://r }
+                     map { $_->{digest} }
+                         $manifest->{config}, @{$manifest->{layers}};
 }
 
 # Requests whose client did not wait.
