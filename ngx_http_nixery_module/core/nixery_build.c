@@ -17,6 +17,7 @@
 #include "nixery_work.h"
 
 
+static void nixery_build_key_list(nixery_sha256_t *sha, char *const *list);
 static int nixery_build_stored(nixery_build_t *build);
 static int nixery_build_make(nixery_build_t *build);
 static int nixery_build_realise(nixery_build_t *build,
@@ -36,7 +37,6 @@ nixery_build_key(const nixery_settings_t *settings,
     const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1])
 {
     char              number[sizeof("18446744073709551615")];
-    size_t            i;
     nixery_sha256_t  *sha;
 
     sha = nixery_sha256_new();
@@ -53,16 +53,36 @@ nixery_build_key(const nixery_settings_t *settings,
     (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);
     nixery_sha256_string(sha, number);
 
-    /* the packages come last, and nothing behind a list of any length */
+    /* what Nix is told may change what an expression means */
 
-    for (i = 0; i < image->npackages; i++) {
-        nixery_sha256_string(sha, image->packages[i]);
-    }
+    nixery_build_key_list(sha, settings->nix.env);
+    nixery_build_key_list(sha, settings->nix.options);
+
+    nixery_build_key_list(sha, image->packages);
 
     nixery_sha256_final(sha, key);
     nixery_sha256_free(sha);
 
     return NIXERY_OK;
+}
+
+
+static void
+nixery_build_key_list(nixery_sha256_t *sha, char *const *list)
+{
+    char    number[sizeof("18446744073709551615")];
+    size_t  i, n;
+
+    for (n = 0; list != NULL && list[n] != NULL; n++) {
+        /* void */
+    }
+
+    (void) snprintf(number, sizeof(number), "%zu", n);
+    nixery_sha256_string(sha, number);
+
+    for (i = 0; i < n; i++) {
+        nixery_sha256_string(sha, list[i]);
+    }
 }
 
 

@@ -57,8 +57,9 @@ typedef struct {
 
 
 /*
- * Cache key of an image: SHA-256 over source, system, packages, builder and
- * layer options, each with its length.  No I/O; NIXERY_ERROR: memory.
+ * Cache key of an image: SHA-256 over source, system, builder, layer options,
+ * what Nix is told, and packages, each with its length, each list with its
+ * number.  No I/O; NIXERY_ERROR: memory.
  */
 int nixery_build_key(const nixery_settings_t *settings,
     const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1]);

@@ -871,6 +871,15 @@ keys(void **state)
 
     s.nix.source = "path!/another";
     assert_key_differs(&s, "ab/c", key);
+    s.nix.source = f->settings.nix.source;
+
+    s.nix.env = (char *[]) { (char *) "NIXPKGS_ALLOW_UNFREE=1", NULL };
+    assert_key_differs(&s, "ab/c", key);
+    s.nix.env = f->settings.nix.env;
+
+    s.nix.options = (char *[]) { (char *) "system-features", (char *) "kvm",
+                                 NULL };
+    assert_key_differs(&s, "ab/c", key);
 
     free(key);
 }
