@@ -3,9 +3,9 @@
 # Copyright (C) The ngx_http_nixery_module authors
 #
 # run.pl: "make bench" calls it through with-nix.sh.  Everything is measured
-# beside its limit in this same run, five times, the two by turns; a table of the
-# medians comes last.  Ends with 1 when a bar is missed, with another status when
-# something can't be measured.  From the environment:
+# beside its limit in this same run, five times, the two by turns; a table of
+# the medians comes last.  Ends with 1 when a bar is missed, with another status
+# when something can't be measured.  From the environment:
 #
 #   BUILD  absolute path of the build directory, where the module is
 
@@ -16,16 +16,15 @@ use Digest::SHA;
 use File::Temp;
 use FindBin;
 use JSON::PP;
-use List::Util qw(max);
 use POSIX ();
 use Time::HiRes qw(time);
 
-use lib "$FindBin::Bin/../harness";
+use lib $FindBin::Bin, "$FindBin::Bin/../harness";
+use Bench;
 use Test::Nginx;
 use Test::Nixery;
 
 use constant {
-    ROUNDS => 5,
     SEED => 20,           # of the random images
     IMAGES => 50,
     BLOB => 50_000_000,   # bytes
@@ -47,7 +46,6 @@ my @small = qw(curl htop jq less lsof sqlite tree wget which zip);
 my $build = $ENV{BUILD} // die "BUILD is not set\n";
 my $bench = $FindBin::Bin;
 my $master;               # of nginx
-my @rows;
 
 # what the other user, the worker's, can read
 my $dir = File::Temp->newdir('nixery-bench-XXXXXXXXXX', DIR => '/var/tmp');
@@ -72,10 +70,11 @@ my $packages = packages();
 # in the Nix store before anything is measured: what it takes to build them is
 # no concern of this
 say_step('realising the packages');
-my $result = nix_build(image_packages($closure));
+realise(roots(), 'stdenv');
 
 say_step('packing');
-measure("$build/bench/pack", $result, "$dir/work");
+mkdir("$dir/work");
+measure("$build/bench/pack", nix_build(image_packages($closure)), "$dir/work");
 
 start_nginx();
 
@@ -99,8 +98,8 @@ exit table();
 
 # --- what is measured
 
-# A worker that packs the closure, and one file larger than all that it may take,
-# five times over.
+# A worker that packs the closure, and one file larger than all that it may
+# take, five times over.
 
 sub bench_memory {
     my ($worker) = children($master);
@@ -190,8 +189,8 @@ sub bench_manifest {
     my $hex = $digest =~ s/^sha256://r;
 
     my ($ours, $limit, $share) = by_turns(
-        sub { (wrk("/v2/hello/manifests/$digest"))[0] },
-        sub { (wrk("/static/$hex"))[0] });
+        sub { wrk("/v2/hello/manifests/$digest") },
+        sub { wrk("/static/$hex") });
 
     row('manifest by digest', sprintf('%.0f /s', $ours),
         sprintf('%.0f /s', $limit), sprintf('%.2f', $share));
@@ -200,8 +199,9 @@ sub bench_manifest {
 }
 
 
-# Images of packages whose layers are stored, in combinations that are new.  What
-# Nix makes for one is deleted again, so that nix-build alone does the same work.
+# Images of packages whose layers are stored, in combinations that are new.
+# What Nix makes for one is deleted again, so that nix-build alone does the same
+# work.
 
 sub bench_new {
     my (@ours, @limits, @more);
@@ -239,16 +239,8 @@ sub bench_new {
 # in each run.
 
 sub random_images {
-    my (@images, @all);
-
-    open(my $fh, '<', "$build/packages/roots")
-        or die "can't open the list of packages: $!\n";
-
-    while (<$fh>) {
-        push @all, $1 if /^([^#\s]\S*)/;
-    }
-
-    close($fh);
+    my @all = roots();
+    my @images;
 
     srand(SEED);
 
@@ -273,27 +265,7 @@ sub random_images {
 }
 
 
-# Runs each so many times, by turns; the medians of both and of their quotient.
-
-sub by_turns {
-    my ($ours, $limit) = @_;
-    my (@ours, @limits, @shares);
-
-    $ours->();
-
-    for my $round (0 .. ROUNDS - 1) {
-        my @turns = (sub { push @ours, $ours->() },
-                     sub { push @limits, $limit->() });
-
-        $_->() for $round % 2 ? @turns : reverse @turns;
-        push @shares, $ours[-1] / $limits[-1];
-    }
-
-    return (median(@ours), median(@limits), median(@shares));
-}
-
-
-# Requests and bytes a second, by wrk.
+# Requests a second, by wrk.
 
 sub wrk {
     my ($uri) = @_;
@@ -301,8 +273,8 @@ sub wrk {
     write_file("$dir/wrk.lua", <<'EOF') if !-e "$dir/wrk.lua";
 function done(summary)
     local e = summary.errors
-    io.write(string.format("result %d %d %d %d\n", summary.requests,
-                           summary.bytes, summary.duration,
+    io.write(string.format("result %d %d %d\n", summary.requests,
+                           summary.duration,
                            e.connect + e.read + e.write + e.status + e.timeout))
 end
 EOF
@@ -311,12 +283,13 @@ EOF
                          "$dir/wrk.lua", 'http://127.0.0.1:' . port(8080)
                                          . $uri);
 
-    my ($n, $bytes, $us, $errors) = $output =~ /^result (\d+) (\d+) (\d+) (\d+)/m
+    $output =~ /^result (\d+) (\d+) (\d+)/m
         or die "wrk says: $output\n";
+    my ($n, $us, $errors) = ($1, $2, $3);
 
     die "$uri: $errors of $n requests failed\n" if $errors || !$n;
 
-    return ($n / $us * 1e6, $bytes / $us * 1e6);
+    return $n / $us * 1e6;
 }
 
 
@@ -388,21 +361,59 @@ EOF
 }
 
 
+# The packages of the bundled set.
+
+sub roots {
+    return slurp("$build/packages/roots") =~ /^([^#\s]\S*)/mg;
+}
+
+
 # Calls the builder as the module does.
 
 sub nix_build {
     my (@packages) = @_;
-    @packages = sort @packages;
 
-    my $result = command('nix-build', '--out-link', "$dir/result",
-                         '--argstr', 'name', join('/', @packages),
-                         '--argstr', 'packages', encode_json(\@packages),
-                         '--argstr', 'pkgSource', "path!$packages",
-                         "$builder/builder.nix");
-
-    chomp($result);
+    chomp(my $result = command(nix_build_command(@packages)));
 
     return $result;
+}
+
+
+sub nix_build_command {
+    my (@packages) = @_;
+    @packages = sort @packages;
+
+    return ('nix-build', '--out-link', "$dir/result",
+            '--argstr', 'name', join('/', @packages),
+            '--argstr', 'packages', encode_json(\@packages),
+            '--argstr', 'pkgSource', "path!$packages",
+            "$builder/builder.nix");
+}
+
+
+# The same where it may take long: each derivation is a line.
+
+sub realise {
+    my (@packages) = @_;
+
+    my $pid = open(my $fh, '-|') // die "can't fork: $!\n";
+
+    if ($pid == 0) {
+        open(STDERR, '>&', \*STDOUT) && open(STDOUT, '>', '/dev/null')
+            && exec(nix_build_command(@packages));
+        POSIX::_exit(127);
+    }
+
+    while (<$fh>) {
+        print "  $1\n" if /^building '[^-]*-(.*)\.drv'/;
+    }
+
+    close($fh);
+
+    # says why, if it failed
+    nix_build(@packages);
+
+    return;
 }
 
 
@@ -418,7 +429,8 @@ sub image_packages {
 
 sub forget {
     my ($result, $like) = @_;
-    my @closure = split /\n/, command('nix-store', '-q', '--requisites', $result);
+    my @closure = split /\n/,
+        command('nix-store', '-q', '--requisites', $result);
 
     unlink("$dir/result");
     command('nix-store', '--delete', $result,
@@ -433,7 +445,7 @@ sub forget {
 sub start_nginx {
     my $root = $> == 0;
 
-    mkdir("$dir/$_") for qw(work storage storage/layers temp);
+    mkdir("$dir/$_") for qw(storage storage/layers temp);
 
     if ($root) {
         my ($uid, $gid) = (getpwnam('www-data'))[2, 3];
@@ -513,119 +525,4 @@ sub status {
 
     return slurp("/proc/$pid/status") =~ /^$name:\s+(\d+)/m
         ? $1 : die "can't read $name of $pid\n";
-}
-
-
-# --- the table
-
-# Runs a program that prints rows.
-
-sub measure {
-    my (@command) = @_;
-
-    mkdir("$dir/work");
-    push @rows, map { [split /\t/] } split /\n/, command(@command);
-
-    return;
-}
-
-
-sub row {
-    my ($what, $ours, $limit, $text, $value, $relation, $bar) = @_;
-
-    my $ok = !defined $bar ? ''
-        : ($relation eq '<=' ? $value <= $bar : $value >= $bar) ? 'ok'
-                                                                : 'missed';
-
-    push @rows, [$what, $ours, $limit, $text,
-                 defined $bar ? "$relation $bar" : '', $ok];
-    return;
-}
-
-
-sub table {
-    my $missed = grep { $_->[5] eq 'missed' } @rows;
-
-    print "\n";
-    printf "%-24s %13s %15s %8s %9s  %s\n", @$_
-        for ['', 'measured', 'limit', 'ratio', 'bar', ''], @rows;
-    print "\n", $missed ? "$missed of the bars missed\n" : "all bars reached\n";
-
-    return $missed ? 1 : 0;
-}
-
-
-# --- small things
-
-sub say_step {
-    my ($text) = @_;
-    print "bench: $text\n";
-    return;
-}
-
-
-# What a program prints; of what it says on the way, only if it fails.
-
-sub command {
-    my (@command) = @_;
-
-    my $pid = open(my $fh, '-|') // die "can't fork: $!\n";
-
-    if ($pid == 0) {
-        if ($command[0] =~ /^nix-/) {
-            open(STDERR, '>', "$dir/stderr") or POSIX::_exit(127);
-        }
-
-        exec(@command) or POSIX::_exit(127);
-    }
-
-    local $/;
-    my $output = <$fh>;
-
-    close($fh)
-        or die "$command[0] failed",
-               $command[0] =~ /^nix-/ ? ': ' . slurp("$dir/stderr") : '', "\n";
-
-    return $output;
-}
-
-
-sub seconds {
-    my ($code) = @_;
-    my $start = time();
-
-    $code->();
-
-    return time() - $start;
-}
-
-
-sub median {
-    my (@values) = @_;
-    @values = sort { $a <=> $b } @values;
-    return $values[@values / 2];
-}
-
-
-sub write_file {
-    my ($name, $content) = @_;
-
-    open(my $fh, '>', $name) or die "can't create \"$name\": $!\n";
-    print $fh $content;
-    close($fh) or die "can't write \"$name\": $!\n";
-    chmod(0644, $name);
-
-    return;
-}
-
-
-sub slurp {
-    my ($name) = @_;
-
-    open(my $fh, '<', $name) or return '';
-    local $/;
-    my $content = <$fh>;
-    close($fh);
-
-    return $content;
 }

@@ -19,7 +19,7 @@ cd "$BUILD/fuzz"
 mkdir -p image.corpus result.corpus text.corpus type.corpus
 
 repeat() {
-    printf "%0.s$1" 0 1 2 3 4 5 6 7 8 9 a b c d e f 0 1 2 3 4 5 6 7 8 9 a b c d e f
+    printf "%0.s$1$1$1$1" 1 2 3 4 5 6 7 8
 }
 
 a=$(repeat a)
