@@ -470,7 +470,11 @@ nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
         last = p + sizeof(NIXERY_NIX_TRACE) - 1;
     }
 
-    if (last == NULL || strncmp(last, "ing \"", 5) != 0) {
+    /* of a later one the trace may be in what was cut */
+
+    if (last == NULL || strncmp(last, "ing \"", 5) != 0
+        || strstr(last, NIXERY_EXCERPT_CUT) != NULL)
+    {
         return NIXERY_DECLINED;
     }
 

@@ -147,7 +147,7 @@ nixery_excerpt_text(const nixery_excerpt_t *e, nixery_buf_t *text)
     }
 
     if (cut != 0
-        && nixery_buf_printf(text, "\n[... %llu bytes ...]\n",
+        && nixery_buf_printf(text, NIXERY_EXCERPT_CUT "%llu bytes ...]\n",
                              (unsigned long long) cut)
            != NIXERY_OK)
     {

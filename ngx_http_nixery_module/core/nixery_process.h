@@ -57,6 +57,7 @@ int nixery_process_run(nixery_process_t *p, nixery_error_t *err);
 void nixery_process_free(nixery_process_t *p);
 
 /* The excerpt as one text, with "[... N bytes ...]" where it was cut. */
+#define NIXERY_EXCERPT_CUT  "\n[... "
 int nixery_excerpt_text(const nixery_excerpt_t *e, nixery_buf_t *text);
 
 

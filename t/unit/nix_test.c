@@ -731,6 +731,11 @@ no_culprit(void **state)
           "nix-build failed with exit code 1: no" },
         { "evaluate '' no",
           "nix-build failed with exit code 1: no" },
+        /* whose trace is not among what was kept */
+        { "evaluate a; head -c 200000 /dev/zero | tr '\\0' x >&2;"
+          "echo >&2; echo 'error: no' >&2; exit 1",
+          "nix-build failed with exit code 1: no" },
+
         { "printf 'trace: nixery: evaluating \"a' >&2; exit 1",
           "nix-build failed with exit code 1: trace: nixery: evaluating \"a" },
         { "echo 'trace: nixery: evaluating a' >&2; exit 1",
