@@ -521,28 +521,3 @@ ngx_http_nixery_thread_pool(ngx_conf_t *cf)
 
     return ngx_thread_pool_get(cf->cycle, &name);
 }
-
-
-void
-ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
-    ngx_http_nixery_value_t *value, ngx_err_t err, const char *fmt, ...)
-{
-    u_char    errstr[NGX_MAX_CONF_ERRSTR], *p;
-    va_list   args;
-
-    va_start(args, fmt);
-    p = ngx_vslprintf(errstr, errstr + NGX_MAX_CONF_ERRSTR, fmt, args);
-    va_end(args);
-
-    /* a default stands nowhere: then it is "nixery" that needs it */
-
-    if (value->file == NULL) {
-        value = &nlcf->nixery;
-    }
-
-    cf->conf_file->file.name.data = value->file;
-    cf->conf_file->line = value->line;
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, err, "%*s",
-                       (size_t) (p - errstr), errstr);
-}

@@ -245,6 +245,31 @@ ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data)
 }
 
 
+void
+ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
+    ngx_http_nixery_value_t *value, ngx_err_t err, const char *fmt, ...)
+{
+    u_char    errstr[NGX_MAX_CONF_ERRSTR], *p;
+    va_list   args;
+
+    va_start(args, fmt);
+    p = ngx_vslprintf(errstr, errstr + NGX_MAX_CONF_ERRSTR, fmt, args);
+    va_end(args);
+
+    /* a default stands nowhere: then it is "nixery" that needs it */
+
+    if (value->file == NULL) {
+        value = &nlcf->nixery;
+    }
+
+    cf->conf_file->file.name.data = value->file;
+    cf->conf_file->line = value->line;
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, err, "%*s",
+                       (size_t) (p - errstr), errstr);
+}
+
+
 /* A letter or "_", then digits too, and what else this kind of name has. */
 
 static ngx_int_t
