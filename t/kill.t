@@ -151,8 +151,10 @@ is((workers($t))[0], $worker, 'same worker');
 
 # the worker, while the storage is not where it was
 
-rename($t->testdir() . '/storage', $t->testdir() . '/away');
-mkdir($t->testdir() . '/storage', 0755);
+my ($storage, $away) = map { $t->testdir() . "/$_" } qw(storage away);
+
+rename($storage, $away);
+mkdir($storage, 0755);
 ($worker) = workers($t);
 
 kill('KILL', $worker);
@@ -163,8 +165,8 @@ refused(manifest('tiny'), 502, 'UNKNOWN', qr/make directory "\S+\/layers"/,
 refused(reply(http_get("/v2/x/blobs/sha256:" . '0' x 64)), 502, 'UNKNOWN',
         qr/make directory "\S+\/layers"/, 'no storage, blob');
 
-rmdir($t->testdir() . '/storage');
-rename($t->testdir() . '/away', $t->testdir() . '/storage');
+rmdir($storage);
+rename($away, $storage);
 
 is(whole(manifest('tiny')), '', 'no storage, next request');
 
