@@ -200,7 +200,7 @@ fake_mode($t, 'closes');
 $socket = http_get('/v2/tiny/manifests/latest', start => 1);
 ok(eventually(sub { processes($t) }), 'closed output, runs');
 go($t);
-answered(reply(Test::Nginx::http_end($socket, timeout => 60)), 500,
+answered(reply(received($socket)), 500,
          qr/^nix-build printed no store path/, 'closed output');
 recovered($t, 'closed output');
 
@@ -254,8 +254,8 @@ like($t->read_file('error.log'),
      qr/\[error\].*image "fails" failed, build $error->{detail}{build},/,
      'build id in log');
 
-$r = reply(http_head('/v2/fails/manifests/latest', timeout => 60,
-                     PeerAddr => '127.0.0.1:' . port(8082)));
+$r = reply(received(http_head('/v2/fails/manifests/latest', start => 1,
+                              PeerAddr => '127.0.0.1:' . port(8082))));
 is($r->{status}, 500, 'head');
 is($r->{body}, '', 'head body');
 
@@ -271,7 +271,7 @@ for my $name (sort keys %sockets) {
 }
 
 for my $name (sort keys %sockets) {
-    answered(reply(Test::Nginx::http_end($sockets{$name}, timeout => 60)), 504,
+    answered(reply(received($sockets{$name})), 504,
              qr/^the build did not finish within 10s \(build /, $name);
     ok(eventually(sub { !building($name) }), "$name, builder is gone");
 }

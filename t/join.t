@@ -227,8 +227,7 @@ seen();
 is(calls($t) - $n, 1, 'pipeline, the first still runs');
 go($t);
 
-@replies = pipelined(Test::Nginx::http_end($client, timeout => 60),
-                     qw(GET HEAD GET GET));
+@replies = pipelined(received($client), qw(GET HEAD GET GET));
 is(scalar @replies, 4, 'pipeline, answers');
 is($replies[0]{body}, $body{tiny}, 'pipeline, first');
 is($replies[1]{headers}{'content-length'}, length($body{tiny2}),
@@ -377,7 +376,7 @@ sub from {
 
 sub answer {
     my ($socket) = @_;
-    return reply(Test::Nginx::http_end($socket, timeout => 60));
+    return reply(received($socket));
 }
 
 

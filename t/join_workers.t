@@ -73,7 +73,7 @@ ok(eventually(sub { $heard{reply(http_get('/v2/'))->{headers}{'x-worker'}} = 1;
                     keys %heard == WORKERS }), 'all are heard');
 
 go($t);
-@replies = map { reply(Test::Nginx::http_end($_, timeout => 60)) } @clients;
+@replies = map { reply(received($_)) } @clients;
 
 is(scalar(grep { $_->{status} == 200 } @replies), 100, 'all are answered');
 is(scalar(grep { $_->{body} eq $replies[0]{body} } @replies), 100,

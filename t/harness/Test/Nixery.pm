@@ -11,9 +11,10 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    calls children containers cpu_time descriptors eventually fake_mode go leaving
-    left_over manifest nixery objects partial prepare processes refused reply
-    store_add text_result truth unique watch watched whole wipe workers
+    calls children containers cpu_time descriptors eventually fake_mode go
+    leaving left_over manifest nixery objects partial prepare processes
+    received refused reply store_add text_result truth unique watch watched
+    whole wipe workers
 );
 
 use Digest::SHA;
@@ -21,6 +22,7 @@ use File::Copy;
 use File::Find;
 use FindBin;
 use IO::Handle;
+use IO::Select;
 use JSON::PP;
 use POSIX ();
 use Test::More ();
@@ -174,6 +176,27 @@ sub store_add {
 }
 
 
+# All that comes from a server until it closes the connection: a build may take
+# longer than http_end() of nginx's own library waits.
+
+sub received {
+    my ($socket) = @_;
+    my $text = '';
+
+    return if !defined $socket;
+
+    my $select = IO::Select->new($socket);
+
+    while ($select->can_read(120)) {
+        sysread($socket, $text, 65536, length($text)) or last;
+    }
+
+    log_in($text);
+
+    return $text;
+}
+
+
 # An answer taken apart: { status, headers (lower case), body, json }.
 
 sub reply {
@@ -201,8 +224,8 @@ sub manifest {
 
     $reference //= 'latest';
 
-    return reply(http_get("/v2/$name/manifests/$reference", timeout => 120,
-                          %extra));
+    return reply(received(http_get("/v2/$name/manifests/$reference", start => 1,
+                                   %extra)));
 }
 
 
@@ -242,7 +265,7 @@ sub whole {
 
     for my $blob ($manifest->{config}, @{$manifest->{layers}}) {
         my $uri = "/v2/any/blobs/$blob->{digest}";
-        my $r = reply(http_get($uri, timeout => 60, %extra));
+        my $r = reply(received(http_get($uri, start => 1, %extra)));
 
         push @wrong, "$uri: status $r->{status}"
             if $r->{status} != 200 || length($r->{body}) != $blob->{size}
