@@ -136,7 +136,7 @@ http {
 
         location /v2 {
             $faults
-            nixery_build_timeout 10s;
+            nixery_build_timeout 15s;
         }
     }
 
@@ -272,7 +272,7 @@ for my $name (sort keys %sockets) {
 
 for my $name (sort keys %sockets) {
     answered(reply(received($sockets{$name})), 504,
-             qr/^the build did not finish within 10s \(build /, $name);
+             qr/^the build did not finish within 15s \(build /, $name);
     ok(eventually(sub { !building($name) }), "$name, builder is gone");
 }
 
