@@ -830,6 +830,9 @@ keys(void **state)
     fixture_t           *f;
     nixery_settings_t    s;
 
+    char  *env[] = { (char *) "NIXPKGS_ALLOW_UNFREE=1", NULL };
+    char  *options[] = { (char *) "system-features", (char *) "kvm", NULL };
+
     f = *state;
     s = f->settings;
 
@@ -873,12 +876,11 @@ keys(void **state)
     assert_key_differs(&s, "ab/c", key);
     s.nix.source = f->settings.nix.source;
 
-    s.nix.env = (char *[]) { (char *) "NIXPKGS_ALLOW_UNFREE=1", NULL };
+    s.nix.env = env;
     assert_key_differs(&s, "ab/c", key);
     s.nix.env = f->settings.nix.env;
 
-    s.nix.options = (char *[]) { (char *) "system-features", (char *) "kvm",
-                                 NULL };
+    s.nix.options = options;
     assert_key_differs(&s, "ab/c", key);
 
     free(key);
