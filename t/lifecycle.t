@@ -239,7 +239,8 @@ sub waiting {
 
     my @sockets = map { get(lc $name) } 1 .. $n;
 
-    eventually(sub { (() = calls($t)) > $calls }) or die "nix-build was not run\n";
+    eventually(sub { (() = calls($t)) > $calls })
+        or die "nix-build was not run\n";
 
     return @sockets;
 }
