@@ -79,7 +79,7 @@ my @builders = (
 );
 
 my $t = Test::Nginx->new()->has(qw/http/)
-    ->plan(6 * (@fakes + @late + @builders) + 47);
+    ->plan(6 * (@fakes + @late + @builders) + 48);
 
 prepare($t);
 
@@ -269,6 +269,10 @@ my %sockets = map {
 for my $name (sort keys %sockets) {
     ok(eventually(sub { building($name) }), "$name, builder runs");
 }
+
+# what Nix may leave there when it is killed goes with the build's folder
+is(scalar(() = glob("$d/temp/nixery-work.*/nix-build-*")), 2,
+   'temporary files of Nix');
 
 for my $name (sort keys %sockets) {
     answered(reply(received($sockets{$name})), 504,

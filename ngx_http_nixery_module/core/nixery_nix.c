@@ -49,8 +49,8 @@ static int nixery_nix_packages(nixery_nix_call_t *call, nixery_error_t *err);
 static int nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err);
 static char **nixery_nix_argv(nixery_nix_call_t *call, const char *skip);
 static char **nixery_nix_env(nixery_nix_call_t *call);
-static int nixery_nix_env_add(char **env, size_t *n, const char *name,
-    const char *value);
+static int nixery_nix_env_add(char **env, size_t *n, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static int nixery_nix_output(nixery_nix_call_t *call, char **path,
     nixery_error_t *err);
 static int nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
@@ -296,12 +296,12 @@ nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
 static char **
 nixery_nix_env(nixery_nix_call_t *call)
 {
+    int           program, root;
+    char        **env;
     size_t        i, n;
-    char        **env, *path, *cache;
-    const char   *slash;
     char *const  *p;
 
-    n = 4;
+    n = 5;
 
     for (p = call->nix->env; p != NULL && *p != NULL; p++) {
         n++;
@@ -321,28 +321,18 @@ nixery_nix_env(nixery_nix_call_t *call)
         }
     }
 
-    slash = strrchr(call->nix->program, '/');
+    program = (int) (strrchr(call->nix->program, '/') - call->nix->program);
+    root = (int) (strrchr(call->root, '/') - call->root);
 
-    if (asprintf(&path, "%.*s:/usr/local/bin:/usr/bin:/bin",
-                 (int) (slash - call->nix->program), call->nix->program)
-        == -1)
+    if (nixery_nix_env_add(env, &n, "PATH=%.*s:/usr/local/bin:/usr/bin:/bin",
+                           program, call->nix->program)
+        == NIXERY_OK
+        && nixery_nix_env_add(env, &n, "HOME=%s", call->home) == NIXERY_OK
+        && nixery_nix_env_add(env, &n, "XDG_CACHE_HOME=%s/.cache", call->home)
+           == NIXERY_OK
+        && nixery_nix_env_add(env, &n, "TMPDIR=%.*s", root, call->root)
+           == NIXERY_OK)
     {
-        goto failed;
-    }
-
-    if (asprintf(&cache, "%s/.cache", call->home) == -1) {
-        free(path);
-        goto failed;
-    }
-
-    i = nixery_nix_env_add(env, &n, "PATH", path) == NIXERY_OK
-        && nixery_nix_env_add(env, &n, "HOME", call->home) == NIXERY_OK
-        && nixery_nix_env_add(env, &n, "XDG_CACHE_HOME", cache) == NIXERY_OK;
-
-    free(path);
-    free(cache);
-
-    if (i) {
         return env;
     }
 
@@ -358,20 +348,28 @@ failed:
 }
 
 
-static int
-nixery_nix_env_add(char **env, size_t *n, const char *name, const char *value)
-{
-    size_t  i, len;
+/* The format begins with the variable's name. */
 
-    len = strlen(name);
+static int
+nixery_nix_env_add(char **env, size_t *n, const char *fmt, ...)
+{
+    int      rc;
+    size_t   i, len;
+    va_list  args;
+
+    len = strchr(fmt, '=') - fmt + 1;
 
     for (i = 0; i < *n; i++) {
-        if (strncmp(env[i], name, len) == 0 && env[i][len] == '=') {
+        if (strncmp(env[i], fmt, len) == 0) {
             return NIXERY_OK;
         }
     }
 
-    if (asprintf(&env[*n], "%s=%s", name, value) == -1) {
+    va_start(args, fmt);
+    rc = vasprintf(&env[*n], fmt, args);
+    va_end(args);
+
+    if (rc == -1) {
         env[*n] = NULL;
         return NIXERY_ERROR;
     }

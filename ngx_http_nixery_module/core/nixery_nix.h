@@ -26,7 +26,8 @@ typedef struct {
 /*
  * Realises the builder's expression for an image.  root is the out-link to be
  * made: as long as it stands, the garbage collector keeps the result and all
- * that it refers to.  home is a directory that Nix may write its caches to.
+ * that it refers to; Nix's temporary files go beside it.  home is a directory
+ * that Nix may write its caches to.
  * *path: the result's store path, checked to be one that exists; the caller
  * frees it.
  * Errors: NIXERY_ERROR_NIX (with err->log), _NOT_FOUND or _PACKAGE (what Nix

@@ -357,7 +357,7 @@ environment(void **state)
 
     static char  *env[] = {
         (char *) "NIX_REMOTE=daemon", (char *) "PATH=/bin:/usr/bin",
-        (char *) "HOMER=none", (char *) "EMPTY=", NULL
+        (char *) "HOMER=none", (char *) "EMPTY=", (char *) "TMPDIR=/else", NULL
     };
 
     f = *state;
@@ -367,8 +367,8 @@ environment(void **state)
     builds(f);
     assert_recorded(f, "env", format("HOME=%s\n"
                                      "PATH=%s:/usr/local/bin:/usr/bin:/bin\n"
-                                     "XDG_CACHE_HOME=%s/.cache\n",
-                                     f->home, f->dir, f->home));
+                                     "TMPDIR=%s\nXDG_CACHE_HOME=%s/.cache\n",
+                                     f->home, f->dir, f->dir, f->home));
 
     /* what is configured wins */
 
@@ -376,7 +376,7 @@ environment(void **state)
     builds(f);
     assert_recorded(f, "env", format("EMPTY=\nHOME=%s\nHOMER=none\n"
                                      "NIX_REMOTE=daemon\nPATH=/bin:/usr/bin\n"
-                                     "XDG_CACHE_HOME=%s/.cache\n",
+                                     "TMPDIR=/else\nXDG_CACHE_HOME=%s/.cache\n",
                                      f->home, f->home));
 
     assert_recorded(f, "cwd", format("/\n"));
@@ -578,7 +578,8 @@ failures(void **state)
 
         { "echo 'error: unexpected end-of-file' >&2; exit 1", NIXERY_ERROR_NIX,
           "nix-build failed with exit code 1: unexpected end-of-file; was"
-          " nix-daemon ended?", "error: unexpected end-of-file" },
+          " nix-daemon ended?",
+          "error: unexpected end-of-file" },
 
         { "echo partly >&2; kill -KILL $$", NIXERY_ERROR_NIX,
           "nix-build was ended by signal 9", "partly" },
