@@ -203,6 +203,7 @@ nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err)
     process->grace = NIXERY_NIX_GRACE;
     process->out_max = NIXERY_NIX_OUT_MAX;
     process->cancel = call->cancel;
+    process->err.mark = NIXERY_NIX_TRACE;
     process->err.head_max = NIXERY_NIX_HEAD_MAX;
     process->err.tail_max = NIXERY_NIX_TAIL_MAX;
 
@@ -462,17 +463,9 @@ nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
         return NIXERY_DECLINED;
     }
 
-    last = NULL;
+    last = call->process.err.marked + sizeof(NIXERY_NIX_TRACE) - 1;
 
-    for (p = text; (p = strstr(p, NIXERY_NIX_TRACE)) != NULL; p++) {
-        last = p + sizeof(NIXERY_NIX_TRACE) - 1;
-    }
-
-    /* of a later one the trace may be in what was cut */
-
-    if (last == NULL || strncmp(last, "ing \"", 5) != 0
-        || strstr(last, NIXERY_EXCERPT_CUT) != NULL)
-    {
+    if (strncmp(last, "ing \"", 5) != 0) {
         return NIXERY_DECLINED;
     }
 
@@ -496,7 +489,10 @@ nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
         }
     }
 
-    cause = rc == NIXERY_OK ? nixery_nix_cause(end) : NULL;
+    /* what stands behind the trace, if that is not in what was cut */
+
+    p = strstr(text, call->process.err.marked);
+    cause = rc == NIXERY_OK ? nixery_nix_cause(p != NULL ? p : text) : NULL;
 
     if (cause == NULL) {
         free(package);

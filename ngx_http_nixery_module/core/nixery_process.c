@@ -37,6 +37,8 @@ static int nixery_process_follow(nixery_process_t *p, nixery_pipes_t *pipes,
 static int nixery_process_read(nixery_process_t *p, int *fd, int is_out);
 static int nixery_excerpt_add(nixery_excerpt_t *e, const char *data,
     size_t len);
+static void nixery_excerpt_mark(nixery_excerpt_t *e, const char *data,
+    size_t len);
 
 
 int
@@ -147,7 +149,7 @@ nixery_excerpt_text(const nixery_excerpt_t *e, nixery_buf_t *text)
     }
 
     if (cut != 0
-        && nixery_buf_printf(text, NIXERY_EXCERPT_CUT "%llu bytes ...]\n",
+        && nixery_buf_printf(text, "\n[... %llu bytes ...]\n",
                              (unsigned long long) cut)
            != NIXERY_OK)
     {
@@ -372,6 +374,10 @@ nixery_excerpt_add(nixery_excerpt_t *e, const char *data, size_t len)
 
     e->total += len;
 
+    if (e->mark != NULL) {
+        nixery_excerpt_mark(e, data, len);
+    }
+
     n = e->head_max - e->head.len;
     if (n > len) {
         n = len;
@@ -409,4 +415,29 @@ nixery_excerpt_add(nixery_excerpt_t *e, const char *data, size_t len)
     }
 
     return NIXERY_OK;
+}
+
+
+static void
+nixery_excerpt_mark(nixery_excerpt_t *e, const char *data, size_t len)
+{
+    size_t  i;
+
+    for (i = 0; i < len; i++) {
+
+        if (data[i] != '\n') {
+            if (e->line_len < NIXERY_EXCERPT_LINE - 1) {
+                e->line[e->line_len++] = data[i];
+            }
+
+            continue;
+        }
+
+        e->line[e->line_len] = '\0';
+        e->line_len = 0;
+
+        if (strncmp(e->line, e->mark, strlen(e->mark)) == 0) {
+            memcpy(e->marked, e->line, NIXERY_EXCERPT_LINE);
+        }
+    }
 }

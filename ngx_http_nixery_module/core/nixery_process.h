@@ -12,9 +12,19 @@
 #include "nixery_error.h"
 
 
-/* The first and the last bytes of a stream of any length. */
+#define NIXERY_EXCERPT_LINE  512   /* bytes kept of a line */
+
+
+/*
+ * The first and the last bytes of a stream of any length, and the last of its
+ * lines that begin with a mark, wherever that stands.
+ */
 
 typedef struct {
+    const char     *mark;       /* or NULL */
+    char            marked[NIXERY_EXCERPT_LINE];   /* "": there was none */
+    char            line[NIXERY_EXCERPT_LINE];     /* that is being read */
+    size_t          line_len;
     nixery_buf_t    head;
     char           *tail;       /* a ring of tail_max bytes, or NULL */
     size_t          tail_pos;
@@ -37,7 +47,7 @@ typedef struct {
 
     /* out; released by nixery_process_free() */
     nixery_buf_t         out;
-    nixery_excerpt_t     err;          /* in: head_max and tail_max */
+    nixery_excerpt_t     err;          /* in: mark, head_max and tail_max */
     pid_t                pid;          /* of the target */
     int                  status;       /* as of waitpid() */
     unsigned             timed_out:1;
@@ -57,7 +67,6 @@ int nixery_process_run(nixery_process_t *p, nixery_error_t *err);
 void nixery_process_free(nixery_process_t *p);
 
 /* The excerpt as one text, with "[... N bytes ...]" where it was cut. */
-#define NIXERY_EXCERPT_CUT  "\n[... "
 int nixery_excerpt_text(const nixery_excerpt_t *e, nixery_buf_t *text);
 
 
