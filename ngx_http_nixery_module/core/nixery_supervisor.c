@@ -38,7 +38,7 @@ static void nixery_supervisor_target(const nixery_process_t *p, pid_t parent,
 static void nixery_supervisor_wait(const nixery_process_t *p,
     nixery_report_t *r);
 static void nixery_supervisor_sweep(pid_t group);
-static void nixery_supervisor_kill_children(void);
+static int nixery_supervisor_kill_children(void);
 static void nixery_supervisor_report(int fd, nixery_report_t *r);
 static uint64_t nixery_supervisor_now(void);
 
@@ -336,14 +336,20 @@ nixery_supervisor_sweep(pid_t group)
         }
 
         if (rc == 0) {
-            nixery_supervisor_kill_children();
+
+            /* where /proc does not say who they are, they are left alone */
+
+            if (nixery_supervisor_kill_children() != NIXERY_OK) {
+                return;
+            }
+
             (void) poll(NULL, 0, 5);
         }
     }
 }
 
 
-static void
+static int
 nixery_supervisor_kill_children(void)
 {
     int      fd;
@@ -353,7 +359,7 @@ nixery_supervisor_kill_children(void)
 
     fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     if (fd == -1) {
-        return;
+        return NIXERY_ERROR;
     }
 
     n = read(fd, buf, sizeof(buf));
@@ -373,6 +379,8 @@ nixery_supervisor_kill_children(void)
 
         pid = 0;
     }
+
+    return NIXERY_OK;
 }
 
 
