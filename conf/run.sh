@@ -14,6 +14,26 @@ set -eu
 
 conf=$(cd "$(dirname "$0")" && pwd)
 
+if [ -z "${BUNDLED:-}" ]; then
+    # shellcheck disable=SC2153
+    packages=$(cd "$PACKAGES" 2>/dev/null && pwd) || {
+        echo "PACKAGES: there is no directory \"$PACKAGES\"" >&2
+        exit 1
+    }
+
+    [ -f "$packages/default.nix" ] || {
+        echo "PACKAGES: \"$packages\" has no default.nix" >&2
+        exit 1
+    }
+
+    setpriv --reuid=www-data --regid=www-data --clear-groups \
+        test -r "$packages/default.nix" || {
+        echo "PACKAGES: the workers' user, www-data, can't read" \
+             "\"$packages/default.nix\"" >&2
+        exit 1
+    }
+fi
+
 # the workers must be able to read what this checkout has, wherever it is:
 # the Nix store is readable to all, and a package set in it never changes
 add() {
@@ -23,27 +43,36 @@ add() {
 }
 
 mkdir -p "$STATE"
+STATE=$(cd "$STATE" && pwd)
 
 echo "copying the builder and the pages into the Nix store"
 share=$(add "$conf/nix" builder)
 html=$(add "$conf/html" html)
 
+option=
+
 if [ -n "${BUNDLED:-}" ]; then
     echo "copying the bundled package set into the Nix store"
     packages=$(add "$BUNDLED" packages)
 
-else
-    # shellcheck disable=SC2153
-    packages=$(cd "$PACKAGES" && pwd)
+    # no one else has built what is made here
+    option="nixery_nix_option substitute false;"
 fi
 
-sed -e "s|^include .*|load_module $MODULE;|" \
-    -e "s|^pid .*|pid $STATE/nginx.pid;|" \
+# a path as the replacement of a sed command, and as nginx reads it
+quoted() {
+    printf '"%s"' "$1" | sed 's/[&|\\]/\\&/g'
+}
+
+sed -e "s|^include .*|load_module $(quoted "$MODULE");|" \
+    -e "s|^pid .*|pid $(quoted "$STATE/nginx.pid");|" \
     -e "s|listen  8080;|listen $PORT;|" \
     -e "s|/usr/share/nginx/nixery/html|$html|" \
     -e "s|/usr/share/nginx/nixery|$share|" \
-    -e "s|/var/lib/nixery/packages|$packages|" \
-    -e "s|/var/lib/nixery|$STATE|" \
+    -e "s|/var/lib/nixery/packages|$(quoted "$packages")|" \
+    -e "s|/var/lib/nixery/storage|$(quoted "$STATE/storage")|" \
+    -e "s|/var/lib/nixery/temp|$(quoted "$STATE/temp")|" \
+    -e "s|nixery_nix_env .*|& $option|" \
     "$conf/nginx.conf" > "$STATE/nginx.conf"
 
 nginx=

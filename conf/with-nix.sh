@@ -45,7 +45,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-config="sandbox = true"
+config="sandbox = true
+sandbox-fallback = false"
 
 # the daemon's own first build is the test: a derivation that needs no tool
 mkdir "$work/seed"
@@ -56,7 +57,7 @@ derivation {
   name = "nixery-sandbox-probe";
   system = builtins.currentSystem;
   builder = "${./seed}/busybox";
-  args = [ "sh" "-c" "echo ${toString builtins.currentTime} > $out" ];
+  args = [ "sh" "-c" "echo ${toString ./.} > $out" ];
 }
 EOF
 
@@ -84,7 +85,7 @@ if [ "${SUBSTITUTERS+set}" ]; then
 substituters = $SUBSTITUTERS"
 fi
 
-NIX_REMOTE='' NIX_CONFIG="$config" setsid nix-daemon 2>"$work/daemon.log" &
+NIX_REMOTE='' NIX_CONFIG="$config" setsid nix-daemon >"$work/daemon.log" 2>&1 &
 daemon=$!
 
 tries=0
@@ -101,7 +102,8 @@ until answers; do
     sleep 0.1
 done
 
-"$@" &
+# what runs in the background is deaf to Ctrl-C, unless told otherwise
+env --default-signal=INT,QUIT "$@" &
 command=$!
 
 rc=0

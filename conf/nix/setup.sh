@@ -9,28 +9,121 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "$1/debs" "$1/seed" "$1/incoming"
+mkdir -p "$1/debs" "$1/seed"
 cd "$1"
+
+# one at a time
+exec 9< .
+flock 9
+
+# Nix takes the whole of DIR into its store: work files stay beside it
+work=$PWD.work
+mkdir -p "$work/incoming"
+
+root=
+[ "$(id -u)" = 0 ] || root=sudo
+
+download=
+
+# shellcheck disable=SC2317,SC2329
+finish() {
+    trap '' INT TERM
+    [ -z "$download" ] || kill -- "-$download" "$download" 2>/dev/null || true
+}
+
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # a file is replaced only when it differs, and at once
 update() {
     if ! cmp -s "$1" "$2"; then
-        cp "$1" "$2.new"
-        mv "$2.new" "$2"
+        cp "$1" "$work/new"
+        mv "$work/new" "$2"
     fi
 }
 
-# name, version and SHA-256 of each package in a lock
-debs() {
+# the packages of a lock that are not there with the right hash: name=version
+missing() {
     perl -MJSON::PP -e '
         local $/; my $debs = decode_json(<STDIN>)->{debs};
         print "$_ $debs->{$_}{version} $debs->{$_}{sha256}\n"
-            for sort keys %$debs' < "$1"
+            for sort keys %$debs' < "$1" > "$work/wanted"
+
+    awk '{ print $3 "  debs/" $1 ".deb" }' "$work/wanted" \
+        | LC_ALL=C sha256sum --check --quiet 2>/dev/null \
+        | awk 'NR == FNR { sub(/^debs\//, ""); sub(/\.deb: [^:]*$/, "")
+                           bad[$0] = 1; next }
+               $1 in bad { print $1 "=" $2 }' - "$work/wanted"
 }
 
-verify() {
-    debs "$1" | awk '{ print $3 "  debs/" $1 ".deb" }' \
-        | sha256sum --check --strict --status 2>/dev/null
+# what was downloaded, by this run or an interrupted one
+take() {
+    for file in "$work"/incoming/*.deb; do
+        [ -e "$file" ] || continue
+        name=${file##*/}
+        mv "$file" "debs/${name%%_*}.deb"
+    done
+}
+
+fetch() {
+    total=$(wc -l < "$work/missing")
+    [ "$total" != 0 ] || return 0
+
+    echo "downloading $total .deb files"
+
+    sandbox=
+    [ -n "$root" ] || sandbox="-o APT::Sandbox::User=root"
+
+    # in a group of its own, so that all of it ends with this script
+    # shellcheck disable=SC2086
+    (
+        cd "$work/incoming"
+        exec setsid xargs -n 16 -P 6 apt-get -qq -o Acquire::Retries=3 \
+            $sandbox download < ../missing > ../download.log 2>&1
+    ) &
+
+    download=$!
+    seconds=0
+
+    while kill -0 $download 2>/dev/null; do
+        sleep 1
+        seconds=$((seconds + 1))
+        count=$(find "$work/incoming" -name '*.deb' | wc -l)
+
+        if [ -t 1 ]; then
+            printf '\r%s of %s' "$count" "$total"
+
+        elif [ $((seconds % 5)) = 0 ]; then
+            echo "$count of $total"
+        fi
+    done
+
+    [ ! -t 1 ] || echo
+
+    rc=0
+    wait $download || rc=$?
+    download=
+    [ $rc = 0 ] || cat "$work/download.log" >&2
+
+    return $rc
+}
+
+gather() {
+    echo "resolving the bundled package set from apt's lists"
+    perl "$here/resolve.pl" "$here/packages/roots" > "$work/lock.json" \
+        || return 1
+
+    take
+    missing "$work/lock.json" > "$work/missing"
+    fetch || return 1
+
+    take
+    missing "$work/lock.json" > "$work/missing"
+    [ -s "$work/missing" ] || return 0
+
+    echo "not what apt's lists say: $(xargs < "$work/missing")" >&2
+    return 1
 }
 
 tell() {
@@ -54,84 +147,30 @@ fi
 inputs=$(cat "$here/packages/roots" "$here/resolve.pl" | sha256sum)
 
 if [ -f lock.json ] && [ "$(cat inputs 2>/dev/null)" = "$inputs" ] \
-    && verify lock.json
+    && [ -z "$(missing lock.json)" ]
 then
+    rm -rf "$work"
     tell
     exit 0
 fi
 
-echo "resolving the bundled package set from apt's lists"
-perl "$here/resolve.pl" "$here/packages/roots" > lock.json.new
+# lists that are missing or old are the usual reason
+if ! gather; then
+    echo "updating apt's lists"
+    $root apt-get -qq update
 
-# what is there with the right hash stays, the rest is downloaded
-
-debs lock.json.new > wanted
-: > missing
-
-while read -r name version sha256; do
-    if ! echo "$sha256  debs/$name.deb" | sha256sum --check --status 2>/dev/null
-    then
-        echo "$name=$version" >> missing
-    fi
-done < wanted
-
-total=$(wc -l < missing)
-
-if [ "$total" != 0 ]; then
-    echo "downloading $total .deb files"
-
-    rm -rf incoming
-    mkdir incoming
-
-    sandbox=
-    [ "$(id -u)" != 0 ] || sandbox="-o APT::Sandbox::User=root"
-
-    (
-        cd incoming
-        # shellcheck disable=SC2086
-        xargs -n 16 -P 6 apt-get -qq $sandbox download < ../missing \
-            > ../download.log 2>&1
-    ) &
-
-    download=$!
-    trap 'kill $download 2>/dev/null || true' EXIT
-    trap 'exit 130' INT TERM
-
-    while kill -0 $download 2>/dev/null; do
-        sleep 1
-        printf '\r%s of %s' \
-            "$(find incoming -name '*.deb' | wc -l)" "$total"
-    done
-
-    echo
-
-    if ! wait $download; then
-        cat download.log >&2
-        echo "the download failed, apt's messages stand above; run" \
-             "\"apt-get update\" and try again" >&2
+    gather || {
+        echo "the bundled package set is not complete, see above why" >&2
         exit 1
-    fi
-
-    trap - EXIT INT TERM
-
-    for file in incoming/*.deb; do
-        name=${file#incoming/}
-        mv "$file" "debs/${name%%_*}.deb"
-    done
+    }
 fi
 
-if ! verify lock.json.new; then
-    echo "a downloaded file has another hash than apt's lists say;" \
-         "run \"apt-get update\" and try again" >&2
-    exit 1
-fi
-
-cut -d ' ' -f 1 wanted | sed 's/$/.deb/' > keep
-(cd debs && find . -name '*.deb' -printf '%f\n' | grep -vxF -f ../keep \
+cut -d ' ' -f 1 "$work/wanted" | sed 's/$/.deb/' > "$work/keep"
+(cd debs && find . -name '*.deb' -printf '%f\n' | grep -vxF -f "$work/keep" \
     | xargs -r rm)
 
-rm -rf incoming download.log missing wanted keep
+mv "$work/lock.json" lock.json
 echo "$inputs" > inputs
-mv lock.json.new lock.json
+rm -rf "$work"
 
 tell
