@@ -271,6 +271,11 @@ sub fill {
     my ($path, $room) = @_;
     my ($block, $size) = ("\0" x 4096, 0);
 
+    # what was removed takes room as long as somebody reads it
+    eventually(sub { bytes("df -B 1 --output=avail $path")
+                     + bytes("du -s -B 1 $path") == DISK })
+        or die "the room of \"$path\" is not what it should be\n";
+
     open(my $fh, '>', "$path/ballast") or die "can't make ballast: $!\n";
 
     while (my $n = syswrite($fh, $block)) {
@@ -281,6 +286,11 @@ sub fill {
     close($fh);
 
     return;
+}
+
+sub bytes {
+    my ($command) = @_;
+    return qx($command) =~ /^(\d+)/m ? $1 : 0;
 }
 
 sub at {
