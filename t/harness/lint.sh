@@ -20,6 +20,7 @@ files() {
 
 mapfile -t c < <(files '*.[ch]')
 mapfile -t sh < <(files '*.sh' .ci/run)
+mapfile -t nix < <(files '*.nix')
 mapfile -t perl < <(files '*.t' '*.pm' '*.pl' t/harness/fake-nix-build)
 
 says() {
@@ -105,6 +106,9 @@ shellcheck "${sh[@]}" || fail "shellcheck"
 
 says "perlcritic"
 perlcritic --quiet --gentle "${perl[@]}" || fail "perlcritic"
+
+says "nix"
+nix-instantiate --store dummy:// --parse "${nix[@]}" >/dev/null || fail "nix"
 
 [ $failed = 0 ] && says "clean"
 exit $failed
