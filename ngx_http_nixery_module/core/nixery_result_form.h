@@ -1,0 +1,34 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#ifndef _NIXERY_RESULT_FORM_H_INCLUDED_
+#define _NIXERY_RESULT_FORM_H_INCLUDED_
+
+
+#include <cjson/cJSON.h>
+#include "nixery_result.h"
+
+
+/*
+ * The three forms of a builder's result, from its JSON.  What they put into
+ * the result is released by nixery_result_free(), also when they fail.
+ */
+
+/* Always NIXERY_ERROR: what the builder says, or what is malformed in it. */
+int nixery_result_error(const cJSON *json, nixery_error_t *err);
+
+/* text: the JSON as it was read, where the manifest's bytes are taken from. */
+int nixery_result_prebuilt(nixery_result_t *result, const cJSON *json,
+    const char *text, size_t len, nixery_error_t *err);
+int nixery_result_closure(nixery_result_t *result, const cJSON *json,
+    nixery_error_t *err);
+
+/* NIXERY_ERROR_RESULT, "the builder's result is malformed: ...". */
+int nixery_result_bad(nixery_error_t *err, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+
+#endif /* _NIXERY_RESULT_FORM_H_INCLUDED_ */
