@@ -20,7 +20,7 @@ so := $(build)/ngx_http_nixery_module.so
 # Debian packages, each group on top of the first
 build_packages := gcc make nginx nginx-dev libarchive-dev libcjson-dev \
 	libdeflate-dev libssl-dev
-run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates
+run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates perl
 test_packages := $(run_packages) bash-static libcmocka-dev skopeo podman runc \
 	libarchive-tools python3 curl openssl valgrind procps
 asan_packages := clang libclang-rt-14-dev dpkg-dev libpcre2-dev zlib1g-dev

@@ -50,12 +50,38 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 
 install() {
-    # shellcheck disable=SC2086
-    apt-get -q -y -o Dpkg::Use-Pty=0 -o APT::Install-Recommends=false \
-        -o DPkg::Lock::Timeout=300 install $missing \
-        | awk '/^(Need to get|Fetched)/; /^Setting up/ { n++ }
-               n && n % 20 == 0 && n != last { print n " packages set up"
-                                               last = n; fflush() }'
+    {
+        # shellcheck disable=SC2086
+        apt-get -q -y -o Dpkg::Use-Pty=0 -o APT::Install-Recommends=false \
+            -o DPkg::Lock::Timeout=300 install $missing && echo "apt: done"
+    } | {
+        finished=1
+        unpacked=0
+        configured=0
+
+        while read -r line; do
+            case $line in
+            "Need to get "*|"Fetched "*)
+                echo "$line"
+                ;;
+            "Unpacking "*)
+                unpacked=$((unpacked + 1))
+                [ $((unpacked % 10)) != 0 ] \
+                    || echo "$unpacked packages unpacked"
+                ;;
+            "Setting up "*)
+                configured=$((configured + 1))
+                [ $((configured % 10)) != 0 ] \
+                    || echo "$configured packages set up"
+                ;;
+            "apt: done")
+                finished=0
+                ;;
+            esac
+        done
+
+        return $finished
+    }
 }
 
 # the lists of a fresh machine are empty or old: one update mends both

@@ -46,7 +46,7 @@ http {
         server_name  localhost;
 
         location /v2 {
-            ${\nixery($t, nix_build => undef,
+            ${\nixery($t, nix_build => undef, nix_option => 'max-jobs auto',
                       packages => "path $ENV{TEST_NIXERY_PACKAGES}")}
         }
     }

@@ -442,11 +442,14 @@ EOF
 }
 
 
-# What podman mounted, its storage among it, would keep the directory in place.
+# What podman mounted, its storage among it, would keep the directory in place;
+# and it may still be cleaning up.
 
 END {
     if ($containers && $containers->{owner} == $$) {
         local $?;
+
+        eventually(sub { !_podmen() });
 
         open(my $fh, '<', '/proc/self/mounts') or die "can't see mounts: $!\n";
         my @mounts = map { (split)[1] } <$fh>;
@@ -455,6 +458,21 @@ END {
         system('umount', '-l', $_)
             for grep { /^\Q$containers->{dir}\E/ } reverse @mounts;
     }
+}
+
+
+sub _podmen {
+    my @pids;
+
+    for my $file (glob('/proc/[0-9]*/cmdline')) {
+        open(my $fh, '<', $file) or next;
+        my $command = <$fh> // '';
+        close($fh);
+
+        push @pids, $file if $command =~ /\0\Q$containers->{dir}\E/;
+    }
+
+    return @pids;
 }
 
 
