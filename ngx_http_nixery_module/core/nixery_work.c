@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "nixery_work.h"
@@ -29,24 +28,30 @@ int
 nixery_work_open(nixery_work_t *work, const char *parent, nixery_error_t *err)
 {
     char      *path;
-    uint64_t   random;
+    uint64_t   n;
 
     memset(work, 0, sizeof(nixery_work_t));
 
-    for ( ;; ) {
-        if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
-            return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
-                                      "getrandom");
-        }
+    /*
+     * the first name that is free: for each that it ever saw, Nix keeps a link
+     * until it collects garbage
+     */
+
+    for (n = 0; /* void */ ; n++) {
 
         if (asprintf(&path, "%s/" NIXERY_WORK_PREFIX "%016jx", parent,
-                     (uintmax_t) random)
+                     (uintmax_t) n)
             == -1)
         {
             return nixery_error_nomem(err);
         }
 
         if (mkdir(path, 0700) == -1) {
+            if (errno == EEXIST) {
+                free(path);
+                continue;
+            }
+
             (void) nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
                                       "make work directory \"%s\"", path);
             goto failed;

@@ -22,7 +22,7 @@ typedef struct {
 } nixery_work_t;
 
 
-/* Makes "<parent>/<random>"; NIXERY_ERROR_SYSTEM names the path. */
+/* Makes "<parent>/<number>"; NIXERY_ERROR_SYSTEM names the path. */
 int nixery_work_open(nixery_work_t *work, const char *parent,
     nixery_error_t *err);
 

@@ -106,6 +106,34 @@ opened_and_closed(void **state)
 
 
 static void
+names_are_used_again(void **state)
+{
+    char            *paths[3];
+    size_t           i;
+    nixery_work_t    works[3];
+    nixery_error_t   err = { 0 };
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(nixery_work_open(&works[i], *state, &err), NIXERY_OK);
+        paths[i] = strdup(works[i].path);
+    }
+
+    assert_string_not_equal(paths[0], paths[1]);
+    assert_string_not_equal(paths[1], paths[2]);
+
+    nixery_work_close(&works[1]);
+
+    assert_int_equal(nixery_work_open(&works[1], *state, &err), NIXERY_OK);
+    assert_string_equal(works[1].path, paths[1]);
+
+    for (i = 0; i < 3; i++) {
+        nixery_work_close(&works[i]);
+        free(paths[i]);
+    }
+}
+
+
+static void
 closed_without_a_descriptor(void **state)
 {
     int              fd;
@@ -479,6 +507,8 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(opened_and_closed, make_parent,
+                                        remove_parent),
+        cmocka_unit_test_setup_teardown(names_are_used_again, make_parent,
                                         remove_parent),
         cmocka_unit_test_setup_teardown(closed_without_a_descriptor,
                                         make_parent, remove_parent),
