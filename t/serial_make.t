@@ -60,6 +60,7 @@ mount -t tmpfs -o mode=0770,gid=nix-users tmpfs /nix/var/nix/daemon-socket
 busybox ip link set lo up
 echo \$\$ > $d/machine.new
 mv $d/machine.new $d/machine
+cd $d
 exec sleep 100000
 EOF
 
@@ -92,7 +93,7 @@ my @jobs;
 $t->run_daemon('unshare', '-m', '-n', 'sh', "$d/machine.sh");
 $t->waitforfile("$d/machine") or die "no machine\n";
 chomp(my $machine = $t->read_file('machine'));
-my $inside = "nsenter -t $machine -m -n";
+my $inside = "nsenter -t $machine -m -n -r -w";
 
 END {
     kill('TERM', map { -$_->{pid} } grep { !$_->{ended} } @jobs);

@@ -432,6 +432,9 @@ EOF
 driver = "overlay"
 graphroot = "$d/containers/root"
 runroot = "$d/containers/run"
+
+[storage.options.overlay]
+skip_mount_home = "true"
 EOF
 
     $ENV{CONTAINERS_CONF} = "$d/containers.conf";
@@ -442,14 +445,15 @@ EOF
 }
 
 
-# What podman mounted, its storage among it, would keep the directory in place;
-# and it may still be cleaning up.
+# A container that ended may still be cleaned up; what is mounted then would keep
+# the directory in place.
 
 END {
     if ($containers && $containers->{owner} == $$) {
         local $?;
 
-        eventually(sub { !_podmen() });
+        # one that is just replaced by another may be missed
+        eventually(sub { !_podmen() && !_podmen() });
 
         open(my $fh, '<', '/proc/self/mounts') or die "can't see mounts: $!\n";
         my @mounts = map { (split)[1] } <$fh>;
