@@ -25,7 +25,7 @@ plan(skip_all => 'this nginx is not the one that make serves with')
     if $Test::Nginx::NGINX ne '/usr/sbin/nginx';
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('skopeo')
-    ->has_daemon('podman')->plan(59);
+    ->has_daemon('podman')->plan(61);
 
 prepare($t);
 containers($t);
@@ -192,6 +192,13 @@ unlike(output($job), qr/download|installing|without its sandbox/,
 
 like(told("$inside env TELL=with sh $d/look.sh"),
      qr/^0 (?!.*^home$).*^build$/ms, 'Nix builds in its sandbox');
+
+my ($worker) = map { /^(\d+) nginx: worker/ } processes_left();
+my $group = getgrnam('nix-users');
+
+is((stat("/proc/$worker"))[4], scalar getpwnam('www-data'), 'workers\' user');
+like(content("/proc/$worker/status"), qr/^(Gid|Groups):.*\b$group\b/m,
+     'in the group that may talk to Nix');
 
 interrupt($job);
 is(left(), '', 'Ctrl-C stops all');
