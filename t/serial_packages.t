@@ -67,7 +67,7 @@ my %main = (
     gnugrep => [['grep -c o', qr/^2$/, $text]],
     gnum4 => [['m4', qr/^42$/, "define(x, 42)dnl\nx\n"]],
     gnumake => [['make -s -f - all', qr/^made/, "\$(info made)\nall: ;\n"]],
-    gnupatch => [['patch -o - /tmp/a', qr/^\+?new$/m,
+    gnupatch => [['patch -s -o - /tmp/a', qr/^\+?new$/m,
                   "--- /dev/null\n+++ a\n@@ -0,0 +1 @@\n+new\n"]],
     gnused => [['sed -n s/w/W/p', qr/^tWo$/, $text]],
     gnutar => [['tar -C /etc -chf - protocols', qr/^protocols\0/]],
