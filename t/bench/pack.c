@@ -68,7 +68,7 @@ int
 main(int argc, char **argv)
 {
     int               i;
-    double            ours[ROUNDS], limits[ROUNDS], shares[ROUNDS];
+    double            ours[ROUNDS], limits[ROUNDS], shares[ROUNDS], last;
     double            share, ratio;
     size_t            k;
     uint64_t          plain, out, least;
@@ -109,12 +109,18 @@ main(int argc, char **argv)
         plain += streams[k].len;
     }
 
+    last = limit(streams, plan.nlayers, &least);
+
     for (i = 0; i < ROUNDS; i++) {
         (void) fprintf(stderr, "  round %d of %d\n", i + 1, ROUNDS);
 
-        limits[i] = limit(streams, plan.nlayers, &least);
+        /* between two of the limit, as what else goes on comes and goes */
+
         ours[i] = pack(packs, plan.nlayers, &out);
-        shares[i] = limits[i] / ours[i];
+        limits[i] = limit(streams, plan.nlayers, &least);
+
+        shares[i] = (last + limits[i]) / 2 / ours[i];
+        last = limits[i];
     }
 
     share = median(shares);
