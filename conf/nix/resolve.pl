@@ -121,19 +121,39 @@ sub ask {
     my %new = map { $_ => 1 } grep { !$asked{$_}++ } @_;
     my @debs = sort keys %new or return;
 
+    # what is installed and in no archive can't be downloaded: another version
+    my @elsewhere = show('--no-all-versions', @debs);
+    show('--all-versions', @elsewhere) if @elsewhere;
+
+    return;
+}
+
+
+# Keeps what an archive has, and returns the names of what only is installed.
+
+sub show {
+    my @arguments = @_;
+    my @elsewhere;
+
     local $/ = '';
 
-    open(my $fh, '-|', @apt, '--no-all-versions', 'show', @debs)
+    open(my $fh, '-|', @apt, 'show', @arguments)
         or die "can't run apt-cache: $!\n";
 
     while (my $stanza = <$fh>) {
         $stanza =~ s/\n[ \t]+/ /g;
         my %fields = $stanza =~ /^([\w-]+): ?(.*)$/mg;
-        $info{$fields{Package}} //= \%fields;
+
+        if ($fields{SHA256}) {
+            $info{$fields{Package}} //= \%fields;
+
+        } else {
+            push @elsewhere, $fields{Package};
+        }
     }
 
     close($fh);
-    return;
+    return @elsewhere;
 }
 
 
