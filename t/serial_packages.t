@@ -40,6 +40,8 @@ my %main = (
                 ['ls /bin/busybox', qr/^\/bin\/busybox$/]],
     bzip2 => [['bzip2 -c', qr/^BZh/, $text]],
     cacert => [['/busybox sh -c cat~$SSL_CERT_FILE', qr/BEGIN CERTIFICATE/]],
+    cmake => [['cmake --help-module CMakePrintHelpers',
+               qr/cmake_print_variables/]],
     coreutils => [['sha256sum', $sha256, $text],
                   ['/usr/bin/env sort', qr/^one\nthree\ntwo$/, $text]],
     cowsay => [['cowsay moo', qr/< moo >.*\(oo\)/s]],
