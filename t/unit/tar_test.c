@@ -1055,8 +1055,6 @@ descriptors(void)
 int
 main(void)
 {
-    int  rc;
-
     const struct CMUnitTest  tests[] = {
         tar_test(golden_digest),
         tar_test(nothing_else_counts),
@@ -1072,19 +1070,8 @@ main(void)
         tar_test(sink_errors_are_kept),
         tar_test(canceled),
         tar_test(huge_header),
-    };
-
-    const struct CMUnitTest  slow[] = {
         tar_test(huge_content),
     };
 
-    rc = cmocka_run_group_tests_name("tar", tests, NULL, NULL);
-
-    if (getenv("TEST_NGINX_UNSAFE") != NULL
-        || getenv("NIXERY_SLOW_TESTS") != NULL)
-    {
-        rc |= cmocka_run_group_tests_name("tar, slow", slow, NULL, NULL);
-    }
-
-    return rc;
+    return cmocka_run_group_tests_name("tar", tests, NULL, NULL);
 }
