@@ -161,11 +161,11 @@ endef
 define unit_rules
 $(call core_rules,$(1),$(2))
 
-$(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.h \
+$(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.c t/unit/unit.h \
     $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
 	@echo "building $(1)/$$(@F)"
 	@$(2) $(core_cflags) $($(1)_cflags) -I$(core_dir) -o $$@ $$< \
-	    $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
+	    t/unit/unit.c $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
 
 .PHONY: $(1)-build
 $(1)-build: $(patsubst t/unit/%.c,$(build)/$(1)/%,$(wildcard t/unit/*_test.c))

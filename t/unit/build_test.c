@@ -27,7 +27,6 @@
  * /nix/store in a namespace of their own: the same bytes on every machine.
  */
 
-#define NAMESPACE  "NIXERY_TEST_NAMESPACE"
 
 #define LIBC       "/nix/store/00000000000000000000000000000000-libc-1"
 #define BASH       "/nix/store/11111111111111111111111111111111-bash-5"
@@ -1623,27 +1622,7 @@ main(int argc, char *const *argv)
         test(keys),
     };
 
-    if (getenv(NAMESPACE) == NULL) {
-        (void) setenv(NAMESPACE, "1", 1);
-
-        if (geteuid() == 0) {
-            (void) execlp("unshare", "unshare", "--mount", argv[0], NULL);
-
-        } else {
-            (void) execlp("unshare", "unshare", "--mount", "--map-root-user",
-                          argv[0], NULL);
-        }
-
-        perror("unshare");
-        return 1;
-    }
-
-    /* the store itself is not there where Nix never ran */
-
-    if (mount("tmpfs", "/nix", "tmpfs", 0, "mode=755") == -1
-        || mkdir("/nix/store", 0755) == -1)
-    {
-        perror("mount a store for the tests on /nix");
+    if (unit_store(argv) == -1) {
         return 1;
     }
 

@@ -4,10 +4,8 @@
  */
 
 
-#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -21,7 +19,6 @@
  * of the tests' own, mounted in a namespace of their own.
  */
 
-#define NAMESPACE  "NIXERY_TEST_NAMESPACE"
 
 #define HASH    "00000000000000000000000000000000"
 #define RESULT  "/nix/store/" HASH "-result.json"
@@ -914,26 +911,6 @@ canceled(void **state)
 }
 
 
-static int
-descriptors(void)
-{
-    int   n;
-    DIR  *dir;
-
-    n = 0;
-    dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-
-    (void) closedir(dir);
-
-    return n;
-}
-
-
 static void
 nothing_left(void **state)
 {
@@ -942,7 +919,7 @@ nothing_left(void **state)
 
     f = *state;
 
-    before = descriptors();
+    before = unit_descriptors();
 
     builds(f);
 
@@ -960,7 +937,7 @@ nothing_left(void **state)
     assert_int_equal(unlink(f->script), 0);
     assert_int_equal(build(f), NIXERY_ERROR);
 
-    assert_int_equal(descriptors(), before);
+    assert_int_equal(unit_descriptors(), before);
 }
 
 
@@ -987,28 +964,12 @@ main(int argc, char *const *argv)
         test(nothing_left),
     };
 
-    if (getenv(NAMESPACE) == NULL) {
-        (void) setenv(NAMESPACE, "1", 1);
-
-        if (geteuid() == 0) {
-            (void) execlp("unshare", "unshare", "--mount", argv[0], NULL);
-
-        } else {
-            (void) execlp("unshare", "unshare", "--mount", "--map-root-user",
-                          argv[0], NULL);
-        }
-
-        perror("unshare");
+    if (unit_store(argv) == -1) {
         return 1;
     }
 
-    /* the store itself is not there where Nix never ran */
-
-    if (mount("tmpfs", "/nix", "tmpfs", 0, "mode=755") == -1
-        || mkdir("/nix/store", 0755) == -1
-        || symlink("/etc/passwd", OUT) == -1 || symlink(RESULT, LINK) == -1)
-    {
-        perror("mount a store for the tests on /nix");
+    if (symlink("/etc/passwd", OUT) == -1 || symlink(RESULT, LINK) == -1) {
+        perror("link into the store");
         return 1;
     }
 

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -39,26 +38,6 @@ run(nixery_process_t *p, const char *script, nixery_error_t *err, int expected)
     assert_int_equal(nixery_process_run(p, err), expected);
 
     p->argv = NULL;
-}
-
-
-static int
-descriptors(void)
-{
-    int   n;
-    DIR  *dir;
-
-    n = 0;
-    dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-
-    (void) closedir(dir);
-
-    return n;
 }
 
 
@@ -407,7 +386,7 @@ what_cannot_be_started(void **state)
 
     (void) state;
 
-    before = descriptors();
+    before = unit_descriptors();
     i = mkstemp(path);
     assert_true(i != -1);
     (void) close(i);
@@ -428,7 +407,7 @@ what_cannot_be_started(void **state)
     nixery_error_free(&err);
     nixery_process_free(&p);
 
-    assert_int_equal(descriptors(), before);
+    assert_int_equal(unit_descriptors(), before);
 }
 
 
@@ -592,7 +571,7 @@ no_status_is_lost_to_sigchld(void **state)
 
     (void) state;
 
-    before = descriptors();
+    before = unit_descriptors();
 
     memset(&sa, 0, sizeof(struct sigaction));
     sa.sa_handler = reap_all;
@@ -609,7 +588,7 @@ no_status_is_lost_to_sigchld(void **state)
     }
 
     assert_int_equal(sigaction(SIGCHLD, &old, NULL), 0);
-    assert_int_equal(descriptors(), before);
+    assert_int_equal(unit_descriptors(), before);
 }
 
 

@@ -67,7 +67,6 @@ static void hash(const char *dir, char *hex);
 static char **list(const char *dir, size_t *n);
 static void assert_same(const char *one, const char *two);
 static void assert_linked(const char *dir, const char *one, const char *two);
-static size_t descriptors(void);
 
 
 static const char *const  all[] = { ONE, TWO, THREE };
@@ -460,7 +459,7 @@ descriptors_run_out(void **state)
     make_fixture(*state, 0);
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-    before = descriptors();
+    before = unit_descriptors();
     failed = 0;
 
     for (n = 3; n < 200; n++) {
@@ -473,7 +472,7 @@ descriptors_run_out(void **state)
         nixery_buf_free(&sink.buf);
 
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-        assert_int_equal(descriptors(), before);
+        assert_int_equal(unit_descriptors(), before);
 
         if (rc == NIXERY_OK) {
             break;
@@ -1025,27 +1024,6 @@ assert_linked(const char *dir, const char *one, const char *two)
 
     free(first);
     free(second);
-}
-
-
-static size_t
-descriptors(void)
-{
-    DIR     *d;
-    size_t   n;
-
-    d = opendir("/proc/self/fd");
-    assert_non_null(d);
-
-    n = 0;
-
-    while (readdir(d) != NULL) {
-        n++;
-    }
-
-    (void) closedir(d);
-
-    return n;
 }
 
 

@@ -18,4 +18,14 @@
 #include <cmocka.h>
 
 
+/*
+ * An empty Nix store on /nix that this process alone sees, in a mount namespace
+ * that it starts anew in; 0, or -1 with a message on standard error.
+ */
+int unit_store(char *const *argv);
+
+/* How many descriptors are open: equal before and after means none is left. */
+int unit_descriptors(void);
+
+
 #endif /* _NIXERY_UNIT_H_INCLUDED_ */

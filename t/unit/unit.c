@@ -1,0 +1,65 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include <dirent.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "unit.h"
+
+
+#define NAMESPACE  "NIXERY_TEST_NAMESPACE"
+
+
+int
+unit_store(char *const *argv)
+{
+    if (getenv(NAMESPACE) == NULL) {
+        (void) setenv(NAMESPACE, "1", 1);
+
+        if (geteuid() == 0) {
+            (void) execlp("unshare", "unshare", "--mount", argv[0], NULL);
+
+        } else {
+            (void) execlp("unshare", "unshare", "--mount", "--map-root-user",
+                          argv[0], NULL);
+        }
+
+        perror("unshare");
+        return -1;
+    }
+
+    /* the store itself is not there where Nix never ran */
+
+    if (mount("tmpfs", "/nix", "tmpfs", 0, "mode=755") == -1
+        || mkdir("/nix/store", 0755) == -1)
+    {
+        perror("mount a store for the tests on /nix");
+        return -1;
+    }
+
+    return 0;
+}
+
+
+int
+unit_descriptors(void)
+{
+    int   n;
+    DIR  *dir;
+
+    n = 0;
+    dir = opendir("/proc/self/fd");
+    assert_non_null(dir);
+
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+
+    (void) closedir(dir);
+
+    return n;
+}
