@@ -40,6 +40,15 @@
 #define NIXERY_FORMAT      "1"
 
 
+/* By its name alone: a link in it may still lead out. */
+
+static inline int
+nixery_in_store(const char *path)
+{
+    return strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE)) == 0;
+}
+
+
 /*
  * Ends a running build from outside: the flag is set by whoever owns the
  * build, *terminate (may be NULL) is a flag of the whole process.

@@ -100,7 +100,7 @@ nixery_store_path_valid(const char *path)
     static const char  name[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                 "abcdefghijklmnopqrstuvwxyz0123456789+-._?=";
 
-    if (strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE)) != 0) {
+    if (!nixery_in_store(path)) {
         return 0;
     }
 
@@ -393,7 +393,7 @@ nixery_nix_output(nixery_nix_call_t *call, char **path, nixery_error_t *err)
                                   text);
     }
 
-    inside = strncmp(real, NIXERY_STORE "/", sizeof(NIXERY_STORE)) == 0;
+    inside = nixery_in_store(real);
     free(real);
 
     if (!inside) {

@@ -151,7 +151,7 @@ nixery_prebuilt_open(const nixery_location_t *location, int *fd,
                                   location->path);
     }
 
-    if (strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE)) != 0) {
+    if (!nixery_in_store(path)) {
         free(path);
         return nixery_error_set(err, NIXERY_ERROR_RESULT,
                                 "the builder names layer %s, but \"%s\" leads "

@@ -212,7 +212,7 @@ nixery_result_file(const char *path)
     char        *top;
     const char  *slash, *p;
 
-    if (strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE)) != 0) {
+    if (!nixery_in_store(path)) {
         return 0;
     }
 

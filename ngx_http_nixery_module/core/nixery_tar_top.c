@@ -332,8 +332,7 @@ nixery_top_directory(const nixery_tar_t *tar, nixery_top_t *dir,
 
     /* nothing but the store is in the image, whatever else is on this disk */
 
-    fd = S_ISLNK(node->mode)
-         && strncmp(node->target, NIXERY_STORE "/", sizeof(NIXERY_STORE)) == 0
+    fd = S_ISLNK(node->mode) && nixery_in_store(node->target)
              ? nixery_top_open(tar, node->target, O_RDONLY | O_DIRECTORY)
              : -1;
 

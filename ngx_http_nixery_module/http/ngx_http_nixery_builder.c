@@ -41,11 +41,7 @@ ngx_http_nixery_builder_id(const char *path, char id[NIXERY_HEX_LEN + 1])
 
         /* nothing in the store ever changes */
 
-        if (rc == NGX_OK
-            && ngx_strncmp(real, NIXERY_STORE "/",
-                           sizeof(NIXERY_STORE "/") - 1)
-               != 0)
-        {
+        if (rc == NGX_OK && !nixery_in_store(real)) {
             *strrchr(real, '/') = '\0';
             rc = ngx_http_nixery_hash_folder(sha, real);
         }

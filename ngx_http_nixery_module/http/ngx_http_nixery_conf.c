@@ -24,7 +24,6 @@ static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_source(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
-static ngx_int_t ngx_http_nixery_in_store(const char *path);
 static const char *ngx_http_nixery_system(ngx_conf_t *cf);
 static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
@@ -314,23 +313,15 @@ ngx_http_nixery_source(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
 
     /* a link from elsewhere may lead to another set tomorrow */
 
-    if (ngx_http_nixery_in_store((char *) path->data)) {
+    if (nixery_in_store((char *) path->data)) {
         real = realpath((char *) path->data, NULL);
 
-        settings->immutable = real != NULL && ngx_http_nixery_in_store(real);
+        settings->immutable = real != NULL && nixery_in_store(real);
 
         free(real);
     }
 
     return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_nixery_in_store(const char *path)
-{
-    return ngx_strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE "/") - 1)
-           == 0;
 }
 
 

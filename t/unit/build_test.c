@@ -78,11 +78,8 @@ typedef struct {
 
 static int make_fixture(void **state);
 static int remove_fixture(void **state);
-static char *format(const char *fmt, ...)
-    __attribute__((format(printf, 1, 2)));
 static void run_shell(char *command);
 static char *output_of(char *command);
-static void write_file(const char *path, const char *text, mode_t mode);
 static void make_store(void);
 static void make_graph(int reverse);
 static void make_script(fixture_t *f, const char *fmt, ...)
@@ -240,12 +237,12 @@ known_images_need_no_nix(void **state)
 
     path = object_path(f, "manifests", f->build.key);
 
-    write_file(path, "{}", 0644);
+    unit_write(path, "{}", 0644);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(nix_runs(f), 4);
 
-    write_file(path, "{\"schemaVersion\":2,", 0644);
+    unit_write(path, "{\"schemaVersion\":2,", 0644);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(nix_runs(f), 5);
@@ -288,7 +285,7 @@ bad_records_are_replaced(void **state)
     assert_non_null(strstr(good, "\"diffId\":\"sha256:"));
 
     for (i = 0; records[i] != NULL; i++) {
-        write_file(path, records[i], 0644);
+        unit_write(path, records[i], 0644);
         start(f, "hello");
         assert_built(f);
         assert_int_equal(f->build.layers_made, 1);
@@ -485,12 +482,12 @@ nix_fails(void **state)
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "");
 
-    write_file(RESULT, "{\"error\":\"not_found\",\"pkgs\":[\"hello\"]}", 0444);
+    unit_write(RESULT, "{\"error\":\"not_found\",\"pkgs\":[\"hello\"]}", 0444);
     make_script(f, "echo " RESULT);
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_NOT_FOUND, "\"hello\"");
 
-    write_file(RESULT, "{\"graph\":", 0444);
+    unit_write(RESULT, "{\"graph\":", 0444);
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "");
 
@@ -771,7 +768,7 @@ temp_path(void **state)
     nixery_work_clean(f->temp);
     assert_int_equal(access(home, F_OK), 0);
     assert_int_equal(rmdir(home), 0);
-    write_file(home, "x", 0600);
+    unit_write(home, "x", 0600);
     assert_int_equal(unlink(home), 0);
     free(home);
 }
@@ -972,20 +969,6 @@ remove_fixture(void **state)
 }
 
 
-static char *
-format(const char *fmt, ...)
-{
-    char     *text;
-    va_list   args;
-
-    va_start(args, fmt);
-    assert_int_not_equal(vasprintf(&text, fmt, args), -1);
-    va_end(args);
-
-    return text;
-}
-
-
 static void
 run_shell(char *command)
 {
@@ -1013,21 +996,6 @@ output_of(char *command)
     free(command);
 
     return text.data;
-}
-
-
-static void
-write_file(const char *path, const char *text, mode_t mode)
-{
-    FILE  *fp;
-
-    (void) unlink(path);
-
-    fp = fopen(path, "we");
-    assert_non_null(fp);
-    assert_true(fputs(text, fp) >= 0);
-    assert_int_equal(fclose(fp), 0);
-    assert_int_equal(chmod(path, mode), 0);
 }
 
 
@@ -1100,7 +1068,7 @@ make_graph(int reverse)
     }
 
     assert_int_equal(nixery_buf_puts(&text, "]}"), NIXERY_OK);
-    write_file(RESULT, text.data, 0444);
+    unit_write(RESULT, text.data, 0444);
     nixery_buf_free(&text);
 }
 
@@ -1116,7 +1084,7 @@ make_script(fixture_t *f, const char *fmt, ...)
     va_end(args);
 
     text = format("#!/bin/sh\n%s\n", body);
-    write_file(f->script, text, 0755);
+    unit_write(f->script, text, 0755);
 
     free(text);
     free(body);
@@ -1374,7 +1342,7 @@ blob(const char *name, const char *text)
     assert_int_equal(nixery_sha256_hex(text, strlen(text), hex), NIXERY_OK);
 
     path = format(BLOBS "/%s", name);
-    write_file(path, text, 0444);
+    unit_write(path, text, 0444);
     free(path);
 
     return hex;
@@ -1407,7 +1375,7 @@ make_prebuilt(const char *manifest, const char *name, const char *md5)
 
     assert_int_equal(nixery_buf_puts(&text, "}}}"), NIXERY_OK);
 
-    write_file(RESULT, text.data, 0444);
+    unit_write(RESULT, text.data, 0444);
 
     nixery_buf_free(&text);
     free(layer);

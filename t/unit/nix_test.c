@@ -64,39 +64,6 @@ clock_gettime(clockid_t id, struct timespec *ts)
 }
 
 
-static char *format(const char *fmt, ...)
-    __attribute__((format(printf, 1, 2)));
-
-
-static char *
-format(const char *fmt, ...)
-{
-    char     *text;
-    va_list   args;
-
-    va_start(args, fmt);
-    assert_int_not_equal(vasprintf(&text, fmt, args), -1);
-    va_end(args);
-
-    return text;
-}
-
-
-static void
-write_file(const char *name, const char *text, mode_t mode)
-{
-    FILE  *fp;
-
-    (void) unlink(name);
-
-    fp = fopen(name, "we");
-    assert_non_null(fp);
-    assert_true(fputs(text, fp) >= 0);
-    assert_int_equal(fclose(fp), 0);
-    assert_int_equal(chmod(name, mode), 0);
-}
-
-
 /* The content of a file of the fixture's directory; "" when it is not there. */
 
 static char *
@@ -196,7 +163,7 @@ set_script(fixture_t *f, const char *body)
                   "}\n"
                   "%s\n",
                   f->dir, body);
-    write_file(f->script, text, 0755);
+    unit_write(f->script, text, 0755);
     free(text);
 
     noted = format("%s/runs", f->dir);
@@ -644,12 +611,12 @@ cannot_be_run(void **state)
 
     f = *state;
 
-    write_file(f->script, "#!/bin/sh\n", 0644);
+    unit_write(f->script, "#!/bin/sh\n", 0644);
     message = format("can't run \"%s\": Permission denied", f->script);
     fails(f, NIXERY_ERROR_NIX, message, NULL);
     free(message);
 
-    write_file(f->script, "#!/no/such/interpreter\n", 0755);
+    unit_write(f->script, "#!/no/such/interpreter\n", 0755);
     message = format("can't run \"%s\": No such file or directory", f->script);
     fails(f, NIXERY_ERROR_NIX, message, NULL);
 
@@ -657,7 +624,7 @@ cannot_be_run(void **state)
     fails(f, NIXERY_ERROR_NIX, message, NULL);
     free(message);
 
-    write_file(f->script, "\177ELF", 0755);
+    unit_write(f->script, "\177ELF", 0755);
     message = format("can't run \"%s\": Exec format error", f->script);
     fails(f, NIXERY_ERROR_NIX, message, NULL);
     free(message);
@@ -973,7 +940,7 @@ main(int argc, char *const *argv)
         return 1;
     }
 
-    write_file(RESULT, "{}", 0444);
+    unit_write(RESULT, "{}", 0444);
 
     return cmocka_run_group_tests_name("nix", tests, NULL, NULL);
 }

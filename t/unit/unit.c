@@ -63,3 +63,32 @@ unit_descriptors(void)
 
     return n;
 }
+
+
+char *
+format(const char *fmt, ...)
+{
+    char     *text;
+    va_list   args;
+
+    va_start(args, fmt);
+    assert_int_not_equal(vasprintf(&text, fmt, args), -1);
+    va_end(args);
+
+    return text;
+}
+
+
+void
+unit_write(const char *path, const char *text, mode_t mode)
+{
+    FILE  *fp;
+
+    (void) unlink(path);
+
+    fp = fopen(path, "we");
+    assert_non_null(fp);
+    assert_true(fputs(text, fp) >= 0);
+    assert_int_equal(fclose(fp), 0);
+    assert_int_equal(chmod(path, mode), 0);
+}

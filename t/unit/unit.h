@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 #include <cmocka.h>
 
 
@@ -26,6 +27,12 @@ int unit_store(char *const *argv);
 
 /* How many descriptors are open: equal before and after means none is left. */
 int unit_descriptors(void);
+
+/* As asprintf(); malloc'ed. */
+char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* A new file in place of what is there. */
+void unit_write(const char *path, const char *text, mode_t mode);
 
 
 #endif /* _NIXERY_UNIT_H_INCLUDED_ */
