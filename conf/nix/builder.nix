@@ -4,21 +4,26 @@
 #      packages   JSON list of package names, as they were asked for
 #      pkgSource  "path!DIR", "nixpkgs!CHANNEL-OR-COMMIT" or "git!URL!REF"
 #      system     of the image
+#      revision, submodules, channelUrl, channelHash
+#                 more about the source, see source.nix
 #      skip       JSON object of packages not to be evaluated, and why: Nix can't
 #                 catch every error, so whoever calls names those in a second run
 # Out: one derivation, a JSON file:
 #      { "graph": [ { "path", "narSize", "closureSize", "references" } ],
-#        "contents": "/nix/store/...", "imageSystem", ... }  or
+#        "contents": "/nix/store/...", "imageSystem", "revision", ... }  or
 #      { "error": "not_found" | "unusable", "pkgs": [ ... ],
 #        "reasons": { package: text } }
 
-{ name, packages, pkgSource, system ? builtins.currentSystem, skip ? "{}" }:
+{ name, packages, pkgSource, system ? builtins.currentSystem, revision ? ""
+, submodules ? "", channelUrl ? "", channelHash ? "", skip ? "{}" }:
 
 let
   inherit (builtins) concatStringsSep currentSystem elemAt filter fromJSON genList
     hashString length listToAttrs match replaceStrings toFile toJSON;
 
-  load = import ./source.nix pkgSource;
+  load = import ./source.nix {
+    inherit pkgSource revision submodules channelUrl channelHash;
+  };
   pkgs = load { inherit system; };
 
   lookup = import ./lookup.nix { inherit pkgs system; skip = fromJSON skip; };
@@ -64,7 +69,7 @@ let
     system = currentSystem;
     builder = "${native.bash or native.bashInteractive}/bin/bash";
     args = [ ./closure.sh ];
-    inherit contents;
+    inherit contents revision;
     imageSystem = system;
     exportReferencesGraph.graph = [ contents ];
     __structuredAttrs = true;

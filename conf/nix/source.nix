@@ -1,19 +1,25 @@
 # Where packages come from.
 #
-# In:  "path!DIR", "nixpkgs!CHANNEL-OR-COMMIT" or "git!URL!REF"
+# In:  pkgSource    "path!DIR", "nixpkgs!CHANNEL-OR-COMMIT" or "git!URL!REF"
+#      revision     that the reference stands for; "" when nobody looked
+#      submodules   "true": those of a git repository too
+#      channelUrl   where the channel's tarball is; "": where nixpkgs has it
+#      channelHash  Nix's SHA-256 of what is in it; "": unknown
 # Out: a function from { system } to the package set
 
-source:
+{ pkgSource, revision, submodules, channelUrl, channelHash }:
 
 let
   inherit (builtins) concatStringsSep elemAt fetchGit fetchTarball filter genList
     isAttrs isFunction isString length match split;
 
   # a path or a URL may itself have a "!"
-  parts = filter isString (split "!" source);
+  parts = filter isString (split "!" pkgSource);
   count = length parts;
   between = first: last: concatStringsSep "!"
     (genList (i: elemAt parts (first + i)) (last - first + 1));
+
+  commit = text: match "[0-9a-f]{40}" text != null;
 
   kind = elemAt parts 0;
   ref = elemAt parts (count - 1);
@@ -26,9 +32,9 @@ let
       set = function arguments;
     in
       if !isFunction function && !(function ? __functor)
-        then throw "the package source \"${source}\" is not a function of { system, ... }"
+        then throw "the package source \"${pkgSource}\" is not a function of { system, ... }"
       else if !isAttrs set
-        then throw "the package source \"${source}\" is not a function to a set of packages"
+        then throw "the package source \"${pkgSource}\" is not a function to a set of packages"
       else set;
 
 in
@@ -38,14 +44,23 @@ if kind == "path" && count >= 2 then
 
 else if kind == "nixpkgs" && count == 2
     && match "[A-Za-z0-9._-]+" ref != null then
-  load (fetchTarball "https://github.com/NixOS/nixpkgs/archive/${ref}.tar.gz")
-
-else if kind == "git" && count >= 3 then
-  load (fetchGit (
-    if match "[0-9a-f]{40}" ref != null
-    then { inherit url; rev = ref; allRefs = true; }
-    else { inherit url ref; }
+  load (fetchTarball (
+    if channelHash != "" then { url = channelUrl; sha256 = channelHash; }
+    else if channelUrl != "" then channelUrl
+    else "https://github.com/NixOS/nixpkgs/archive/${ref}.tar.gz"
   ))
 
+# the history of what is wanted is of no use here
+else if kind == "git" && count >= 3 then
+  load (fetchGit ({
+    inherit url;
+    shallow = true;
+    submodules = submodules == "true";
+  } // (
+    if commit ref then { rev = ref; allRefs = true; }
+    else if commit revision then { inherit ref; rev = revision; }
+    else { inherit ref; }
+  )))
+
 else
-  throw "the package source \"${source}\" is not one of \"path!DIR\", \"nixpkgs!CHANNEL\" and \"git!URL!REF\""
+  throw "the package source \"${pkgSource}\" is not one of \"path!DIR\", \"nixpkgs!CHANNEL\" and \"git!URL!REF\""

@@ -4,15 +4,13 @@
  */
 
 
-#include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <time.h>
-#include "nixery_build.h"
 #include "nixery_closure.h"
+#include "nixery_git.h"
 #include "nixery_json.h"
 #include "nixery_oci.h"
 #include "nixery_prebuilt.h"
+#include "nixery_resolve.h"
 #include "nixery_sha256.h"
 #include "nixery_work.h"
 
@@ -21,7 +19,11 @@ static void nixery_build_key_list(nixery_sha256_t *sha, char *const *list);
 static int nixery_build_stored(nixery_build_t *build);
 static int nixery_build_make(nixery_build_t *build);
 static int nixery_build_realise(nixery_build_t *build,
-    const nixery_work_t *work, nixery_result_t *result);
+    const nixery_fetch_t *fetch, nixery_result_t *result);
+static int nixery_build_checkout(nixery_build_t *build,
+    const nixery_fetch_t *fetch);
+static int nixery_build_moved(nixery_build_t *build,
+    const nixery_fetch_t *fetch, const nixery_result_t *result, int rc);
 static int nixery_build_pack(nixery_build_t *build, const nixery_work_t *work,
     nixery_result_t *result);
 static int nixery_build_publish(nixery_build_t *build);
@@ -29,23 +31,36 @@ static int nixery_build_blobs(nixery_build_t *build, nixery_error_t *why);
 static int nixery_build_blob(nixery_build_t *build, const cJSON *descriptor,
     nixery_error_t *why);
 static int nixery_build_canceled(nixery_build_t *build);
-static uint64_t nixery_build_now(void);
 
 
 int
 nixery_build_key(const nixery_settings_t *settings,
-    const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1])
+    const nixery_image_t *image, const nixery_revision_t *revision,
+    char key[NIXERY_HEX_LEN + 1])
 {
-    char              number[sizeof("18446744073709551615")];
-    nixery_sha256_t  *sha;
+    char                    number[sizeof("18446744073709551615")];
+    nixery_sha256_t        *sha;
+    const nixery_source_t  *source;
 
     sha = nixery_sha256_new();
     if (sha == NULL) {
         return NIXERY_ERROR;
     }
 
+    source = settings->nix.source;
+
+    (void) snprintf(number, sizeof(number), "%d", (int) source->kind);
+
     nixery_sha256_string(sha, NIXERY_FORMAT);
-    nixery_sha256_string(sha, settings->nix.source);
+    nixery_sha256_string(sha, number);
+    nixery_sha256_string(sha, source->kind == NIXERY_SOURCE_CHANNEL
+                                  ? source->url
+                                  : source->name);
+    nixery_sha256_string(sha, source->submodules ? "submodules" : "");
+    nixery_sha256_string(sha, source->kind == NIXERY_SOURCE_PATH
+                                  ? ""
+                                  : revision->id);
+
     nixery_sha256_string(sha, image->system ? image->system
                                             : settings->system);
     nixery_sha256_string(sha, settings->builder_id);
@@ -89,13 +104,19 @@ nixery_build_key_list(nixery_sha256_t *sha, char *const *list)
 int
 nixery_build_run(nixery_build_t *build)
 {
-    int  rc;
+    int                     rc;
+    const nixery_source_t  *source;
 
     rc = nixery_build_canceled(build);
 
+    /* what was once made of a commit is what would be made of it again */
+
     if (rc == NIXERY_OK) {
-        rc = build->settings->immutable ? nixery_build_stored(build)
-                                        : NIXERY_DECLINED;
+        source = build->settings->nix.source;
+
+        rc = source->immutable || source->kind != NIXERY_SOURCE_PATH
+                 ? nixery_build_stored(build)
+                 : NIXERY_DECLINED;
     }
 
     if (rc == NIXERY_DECLINED) {
@@ -168,10 +189,15 @@ static int
 nixery_build_make(nixery_build_t *build)
 {
     int              rc;
+    uint64_t         start;
     nixery_work_t    work;
+    nixery_fetch_t   fetch;
     nixery_result_t  result;
 
     memset(&result, 0, sizeof(nixery_result_t));
+    memset(&fetch, 0, sizeof(nixery_fetch_t));
+
+    start = nixery_now();
 
     if (nixery_work_open(&work, build->settings->temp_path, &build->error)
         != NIXERY_OK)
@@ -179,7 +205,24 @@ nixery_build_make(nixery_build_t *build)
         return NIXERY_ERROR;
     }
 
-    rc = nixery_build_realise(build, &work, &result);
+    fetch.nix = &build->settings->nix;
+    fetch.temp_path = build->settings->temp_path;
+    fetch.work = work.path;
+    fetch.cancel = &build->cancel;
+    fetch.deadline = start + fetch.nix->timeout;
+
+    /* the limit is one for all that a client waits for */
+
+    if (build->waited < fetch.nix->timeout) {
+        fetch.deadline -= build->waited;
+    }
+
+    rc = nixery_fetch_open(&fetch, &build->error);
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_realise(build, &fetch, &result);
+        build->nix_time = nixery_now() - start;
+    }
 
     if (rc == NIXERY_OK) {
         rc = nixery_build_pack(build, &work, &result);
@@ -200,6 +243,7 @@ nixery_build_make(nixery_build_t *build)
     }
 
     nixery_result_free(&result);
+    nixery_fetch_close(&fetch);
 
     /* with the out-link in it goes what kept the garbage collector away */
 
@@ -210,44 +254,30 @@ nixery_build_make(nixery_build_t *build)
 
 
 static int
-nixery_build_realise(nixery_build_t *build, const nixery_work_t *work,
+nixery_build_realise(nixery_build_t *build, const nixery_fetch_t *fetch,
     nixery_result_t *result)
 {
-    int                       rc;
-    char                     *root, *home, *path;
-    uint64_t                  start;
-    const nixery_settings_t  *settings;
+    int                    rc;
+    char                  *root, *path;
+    nixery_nix_request_t   request;
 
-    settings = build->settings;
+    if (asprintf(&root, "%s/result", fetch->work) == -1) {
+        return nixery_error_nomem(&build->error);
+    }
 
-    root = NULL;
-    home = NULL;
     path = NULL;
 
-    if (asprintf(&root, "%s/result", work->path) == -1) {
-        root = NULL;
-        rc = nixery_error_nomem(&build->error);
-        goto done;
+    memset(&request, 0, sizeof(nixery_nix_request_t));
+
+    request.image = &build->image;
+    request.revision = &build->revision;
+    request.root = root;
+
+    rc = nixery_build_checkout(build, fetch);
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_nix_build(fetch, &request, &path, &build->error);
     }
-
-    if (asprintf(&home, "%s/home", settings->temp_path) == -1) {
-        home = NULL;
-        rc = nixery_error_nomem(&build->error);
-        goto done;
-    }
-
-    if (mkdir(home, 0700) == -1 && errno != EEXIST) {
-        rc = nixery_error_errno(&build->error, NIXERY_ERROR_SYSTEM, errno,
-                                "make directory \"%s\"", home);
-        goto done;
-    }
-
-    start = nixery_build_now();
-
-    rc = nixery_nix_build(&settings->nix, &build->image, root, home,
-                          &build->cancel, &path, &build->error);
-
-    build->nix_time = nixery_build_now() - start;
 
     if (rc == NIXERY_OK) {
         rc = nixery_build_canceled(build);
@@ -257,13 +287,97 @@ nixery_build_realise(nixery_build_t *build, const nixery_work_t *work,
         rc = nixery_result_read(result, path, &build->error);
     }
 
-done:
+    if (rc == NIXERY_OK || build->error.kind == NIXERY_ERROR_REF) {
+        rc = nixery_build_moved(build, fetch, result, rc);
+    }
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_build_checkout(build, fetch);
+    }
 
     free(path);
-    free(home);
     free(root);
 
     return rc;
+}
+
+
+/* Called before and after Nix looked at a path: one commit, or it is dirty. */
+
+static int
+nixery_build_checkout(nixery_build_t *build, const nixery_fetch_t *fetch)
+{
+    nixery_revision_t       revision;
+    const nixery_source_t  *source;
+
+    source = fetch->nix->source;
+
+    if (source->kind != NIXERY_SOURCE_PATH || source->immutable) {
+        return NIXERY_OK;
+    }
+
+    if (nixery_git_checkout(fetch, source->name, &revision, &build->error)
+        != NIXERY_OK)
+    {
+        return NIXERY_ERROR;
+    }
+
+    if (build->revision.id[0] != '\0' && revision.id[0] != '\0'
+        && strcmp(build->revision.id, revision.id) != 0)
+    {
+        (void) stpcpy(revision.id + NIXERY_COMMIT_LEN, NIXERY_GIT_DIRTY);
+    }
+
+    build->revision = revision;
+
+    return NIXERY_OK;
+}
+
+
+/*
+ * A builder that knows nothing of revisions fetches by name, and a branch may be
+ * moved by force before Nix has its commit: then this is not what the key says.
+ */
+
+static int
+nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
+    const nixery_result_t *result, int rc)
+{
+    nixery_revision_t  now;
+    nixery_revision_t *revision;
+
+    revision = &build->revision;
+
+    if (revision->ref[0] == '\0') {
+        return rc;
+    }
+
+    if (result->revision != NULL) {
+        if (strcmp(result->revision, revision->id) == 0) {
+            return NIXERY_OK;
+        }
+
+        return nixery_error_set(&build->error, NIXERY_ERROR_RESULT,
+                                "the builder's result is of revision "
+                                "\"%.255s\", not of \"%s\"",
+                                result->revision, revision->id);
+    }
+
+    nixery_error_free(&build->error);
+
+    if (nixery_source_resolve(fetch, revision->ref, &now, &build->error)
+        != NIXERY_OK)
+    {
+        return NIXERY_ERROR;
+    }
+
+    if (strcmp(now.id, revision->id) == 0) {
+        return rc;
+    }
+
+    return nixery_error_set(&build->error, NIXERY_ERROR_MOVED,
+                            "\"%s\" moved from %s to %s while it was built",
+                            revision->ref, revision->id, now.id);
 }
 
 
@@ -281,7 +395,7 @@ nixery_build_pack(nixery_build_t *build, const nixery_work_t *work,
         return rc;
     }
 
-    start = nixery_build_now();
+    start = nixery_now();
 
     if (result->form == NIXERY_RESULT_CLOSURE) {
         rc = nixery_closure_store(build, result, work->path, &build->error);
@@ -305,7 +419,7 @@ nixery_build_pack(nixery_build_t *build, const nixery_work_t *work,
         }
     }
 
-    build->pack_time = nixery_build_now() - start;
+    build->pack_time = nixery_now() - start;
 
     return rc;
 }
@@ -454,15 +568,4 @@ nixery_build_canceled(nixery_build_t *build)
 
     return nixery_error_set(&build->error, NIXERY_ERROR_CANCELED,
                             "the build was canceled");
-}
-
-
-static uint64_t
-nixery_build_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }

@@ -26,7 +26,6 @@ typedef struct {
     const char          *temp_path;       /* work files, one folder a build */
     size_t               max_layers;
     unsigned             threads;         /* packing, 0: every core */
-    unsigned             immutable:1;     /* the source never changes */
 } nixery_settings_t;
 
 
@@ -40,6 +39,8 @@ typedef struct {
     /* in */
     const nixery_settings_t   *settings;
     nixery_image_t             image;        /* owned */
+    nixery_revision_t          revision;     /* of a path: made by the build */
+    uint64_t                   waited;       /* ms spent on the revision */
     char                       key[NIXERY_HEX_LEN + 1];
     nixery_cancel_t            cancel;
 
@@ -57,12 +58,13 @@ typedef struct {
 
 
 /*
- * Cache key of an image: SHA-256 over source, system, builder, layer options,
- * what Nix is told, and packages, each with its length, each list with its
- * number.  No I/O; NIXERY_ERROR: memory.
+ * Cache key of an image: SHA-256 over source and revision (not how that was
+ * named), system, builder, layer options, what Nix is told, and packages, each
+ * with its length, each list with its number.  No I/O; NIXERY_ERROR: memory.
  */
 int nixery_build_key(const nixery_settings_t *settings,
-    const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1]);
+    const nixery_image_t *image, const nixery_revision_t *revision,
+    char key[NIXERY_HEX_LEN + 1]);
 
 /*
  * Builds one image: Nix, layers, storage, config, manifest.  Nothing is stored

@@ -241,6 +241,8 @@ nixery_closure_image(nixery_closure_t *c, nixery_error_t *err)
     }
 
     image.title = build->image.name;
+    image.revision = build->revision.id[0] != '\0' ? build->revision.id : NULL;
+    image.source = build->settings->nix.source->shown;
     image.contents = c->result->contents;
     image.layers = c->layers;
     image.nlayers = c->nlayers;

@@ -23,6 +23,10 @@ typedef enum {
     NIXERY_ERROR_TIMEOUT,     /* the build's time limit has passed */
     NIXERY_ERROR_CANCELED,    /* ended from outside: shutdown */
     NIXERY_ERROR_STORAGE,     /* the storage failed: which operation on what */
+    NIXERY_ERROR_SOURCE,      /* where packages come from can't be reached, or
+                                 refuses: which host said what */
+    NIXERY_ERROR_REF,         /* no such branch, tag, commit or channel */
+    NIXERY_ERROR_MOVED,       /* it moved meanwhile: resolve it once more */
     NIXERY_ERROR_SYSTEM       /* memory, descriptors, work files, threads */
 } nixery_error_e;
 

@@ -7,33 +7,41 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "nixery_nix_call.h"
-#include "nixery_text.h"
 
 
-#define NIXERY_NIX_OUT_MAX   65536   /* bytes of standard output */
-#define NIXERY_NIX_HEAD_MAX  4096    /* bytes kept of standard error */
-#define NIXERY_NIX_TAIL_MAX  65536
-#define NIXERY_NIX_GRACE     1000    /* ms: nix-build ends at once on TERM */
+#define NIXERY_NIX_OUT_MAX    65536   /* bytes of standard output */
+#define NIXERY_NIX_HEAD_MAX   4096    /* bytes kept of standard error */
+#define NIXERY_NIX_TAIL_MAX   65536
+#define NIXERY_NIX_GRACE      1000    /* ms: nix-build ends at once on TERM */
+#define NIXERY_NIX_ARGUMENTS  11      /* the most that --argstr names */
 
 
-static int nixery_nix_packages(nixery_nix_call_t *call, nixery_error_t *err);
-static int nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err);
+/* A command line that is made; its strings belong to the call. */
+
+typedef struct {
+    const char  **argv;
+    size_t        n;
+} nixery_nix_argv_t;
+
+
+static int nixery_nix_prepare(nixery_nix_call_t *call, nixery_error_t *err);
+static int nixery_nix_source_arguments(nixery_nix_call_t *call);
+static int nixery_nix_run(nixery_nix_call_t *call, nixery_buf_t *text,
+    nixery_error_t *err);
 static char **nixery_nix_argv(nixery_nix_call_t *call, const char *skip);
-static char **nixery_nix_env(nixery_nix_call_t *call);
-static int nixery_nix_env_add(char **env, size_t *n, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+static void nixery_nix_options(nixery_nix_argv_t *argv,
+    nixery_nix_call_t *call);
+static void nixery_nix_argstr(nixery_nix_argv_t *argv, const char *name,
+    const char *value);
 static int nixery_nix_output(nixery_nix_call_t *call, char **path,
     nixery_error_t *err);
-static uint64_t nixery_nix_now(void);
 
 
 int
-nixery_nix_build(const nixery_nix_t *nix, const nixery_image_t *image,
-    const char *root, const char *home, nixery_cancel_t *cancel, char **path,
-    nixery_error_t *err)
+nixery_nix_build(const nixery_fetch_t *fetch,
+    const nixery_nix_request_t *request, char **path, nixery_error_t *err)
 {
     int                rc;
     nixery_buf_t       text;
@@ -41,34 +49,23 @@ nixery_nix_build(const nixery_nix_t *nix, const nixery_image_t *image,
 
     memset(&call, 0, sizeof(nixery_nix_call_t));
 
-    call.nix = nix;
-    call.image = image;
-    call.root = root;
-    call.home = home;
-    call.cancel = cancel;
-    call.deadline = nixery_nix_now() + nix->timeout;
+    call.fetch = fetch;
+    call.request = request;
 
-    rc = nixery_nix_packages(&call, err);
+    rc = nixery_nix_prepare(&call, err);
 
     while (rc == NIXERY_OK) {
-        rc = nixery_nix_run(&call, err);
-        if (rc != NIXERY_OK) {
-            break;
-        }
-
-        if (call.process.status == 0) {
-            rc = nixery_nix_output(&call, path, err);
-            break;
-        }
-
         memset(&text, 0, sizeof(nixery_buf_t));
 
-        if (nixery_excerpt_text(&call.process.err, &text) != NIXERY_OK
-            || nixery_text_clean(&text) != NIXERY_OK)
-        {
-            rc = nixery_error_nomem(err);
+        rc = nixery_nix_run(&call, &text, err);
 
-        } else {
+        if (rc == NIXERY_OK && call.process.status == 0) {
+            rc = nixery_nix_output(&call, path, err);
+            nixery_buf_free(&text);
+            break;
+        }
+
+        if (rc == NIXERY_OK) {
 
             /* what Nix can't catch is skipped by name in one more run */
 
@@ -84,6 +81,8 @@ nixery_nix_build(const nixery_nix_t *nix, const nixery_image_t *image,
     }
 
     nixery_process_free(&call.process);
+    nixery_buf_free(&call.source);
+    nixery_buf_free(&call.arguments);
     cJSON_Delete(call.skip);
     free(call.packages);
 
@@ -118,233 +117,217 @@ nixery_store_path_valid(const char *path)
 
 
 static int
-nixery_nix_packages(nixery_nix_call_t *call, nixery_error_t *err)
+nixery_nix_prepare(nixery_nix_call_t *call, nixery_error_t *err)
 {
-    int     n;
-    cJSON  *list;
+    cJSON                 *list;
+    const nixery_image_t  *image;
 
-    n = (int) call->image->npackages;
+    image = call->request->image;
 
-    list = cJSON_CreateStringArray((const char *const *) call->image->packages,
-                                   n);
+    list = cJSON_CreateStringArray((const char *const *) image->packages,
+                                   (int) image->npackages);
     if (list != NULL) {
         call->packages = cJSON_PrintUnformatted(list);
         cJSON_Delete(list);
     }
 
-    return call->packages != NULL ? NIXERY_OK : nixery_error_nomem(err);
+    if (call->packages == NULL
+        || nixery_source_argument(call->fetch->nix->source,
+                                  call->request->revision, &call->source)
+           != NIXERY_OK
+        || nixery_nix_source_arguments(call) != NIXERY_OK)
+    {
+        return nixery_error_nomem(err);
+    }
+
+    return NIXERY_OK;
+}
+
+
+/* What the builder of the newest Nixery takes in place of pkgSource. */
+
+static int
+nixery_nix_source_arguments(nixery_nix_call_t *call)
+{
+    int                       rc;
+    char                     *text;
+    cJSON                    *json;
+    const char               *ref;
+    const nixery_source_t    *source;
+    const nixery_revision_t  *revision;
+
+    source = call->fetch->nix->source;
+    revision = call->request->revision;
+
+    if (source->kind == NIXERY_SOURCE_PATH) {
+        return nixery_buf_puts(&call->arguments, source->name);
+    }
+
+    if (source->kind == NIXERY_SOURCE_CHANNEL) {
+        return nixery_buf_puts(&call->arguments,
+                               nixery_commit_valid(revision->id,
+                                                   strlen(revision->id))
+                                   ? revision->id
+                                   : source->name);
+    }
+
+    ref = revision->ref;
+
+    json = cJSON_CreateObject();
+
+    text = cJSON_AddStringToObject(json, "url", source->name) != NULL
+           && (*ref == '\0'
+               || cJSON_AddStringToObject(json, "ref", ref) != NULL)
+           && cJSON_AddStringToObject(json, "rev", revision->id) != NULL
+               ? cJSON_PrintUnformatted(json)
+               : NULL;
+
+    cJSON_Delete(json);
+
+    rc = text != NULL ? nixery_buf_puts(&call->arguments, text)
+                      : NIXERY_ERROR;
+
+    cJSON_free(text);
+
+    return rc;
 }
 
 
 static int
-nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err)
+nixery_nix_run(nixery_nix_call_t *call, nixery_buf_t *text,
+    nixery_error_t *err)
 {
-    int                 rc;
-    char               *skip, **argv, **env, **p;
-    uint64_t            now;
-    nixery_process_t   *process;
-
-    now = nixery_nix_now();
-
-    if (now >= call->deadline) {
-        return nixery_nix_late(call, err);
-    }
+    int                rc;
+    char              *skip, **argv;
+    nixery_process_t  *process;
 
     process = &call->process;
     memset(process, 0, sizeof(nixery_process_t));
 
     skip = call->skip != NULL ? cJSON_PrintUnformatted(call->skip) : NULL;
     argv = nixery_nix_argv(call, skip);
-    env = nixery_nix_env(call);
 
-    if (argv == NULL || env == NULL || (call->skip != NULL && skip == NULL)) {
+    if (argv == NULL || (call->skip != NULL && skip == NULL)) {
         rc = nixery_error_nomem(err);
-        goto done;
+
+    } else {
+        process->program = call->fetch->nix->program;
+        process->argv = argv;
+        process->grace = NIXERY_NIX_GRACE;
+        process->out_max = NIXERY_NIX_OUT_MAX;
+        process->err.mark = NIXERY_NIX_TRACE;
+        process->err.head_max = NIXERY_NIX_HEAD_MAX;
+        process->err.tail_max = NIXERY_NIX_TAIL_MAX;
+
+        rc = nixery_fetch_run(call->fetch, process, text, err);
     }
-
-    process->program = call->nix->program;
-    process->argv = argv;
-    process->envp = env;
-    process->cwd = "/";
-    process->timeout = call->deadline - now;
-    process->grace = NIXERY_NIX_GRACE;
-    process->out_max = NIXERY_NIX_OUT_MAX;
-    process->cancel = call->cancel;
-    process->err.mark = NIXERY_NIX_TRACE;
-    process->err.head_max = NIXERY_NIX_HEAD_MAX;
-    process->err.tail_max = NIXERY_NIX_TAIL_MAX;
-
-    rc = nixery_process_run(process, err);
-
-    if (rc == NIXERY_OK && process->canceled) {
-        rc = nixery_error_set(err, NIXERY_ERROR_CANCELED,
-                              "the build was canceled");
-    }
-
-    if (rc == NIXERY_OK && process->timed_out) {
-        rc = nixery_nix_late(call, err);
-    }
-
-done:
 
     free(skip);
     free(argv);
-
-    for (p = env; p != NULL && *p != NULL; p++) {
-        free(*p);
-    }
-
-    free(env);
 
     return rc;
 }
 
 
-/* The strings stay those of the call. */
-
 static char **
 nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
 {
-    size_t         n;
-    const char   **argv;
-    char *const   *option;
+    size_t                       n;
+    char *const                 *option;
+    nixery_nix_argv_t            argv;
+    const nixery_source_t       *source;
+    const nixery_nix_request_t  *request;
 
-    n = 20;
+    static const char  *types[] = { "path", "nixpkgs", "git" };
 
-    for (option = call->nix->options; option != NULL && *option; option += 2) {
+    request = call->request;
+    source = call->fetch->nix->source;
+
+    n = 8 + 3 * NIXERY_NIX_ARGUMENTS;
+
+    for (option = call->fetch->nix->options; option != NULL && *option;
+         option += 2)
+    {
         n += 3;
     }
 
-    argv = calloc(n, sizeof(char *));
-    if (argv == NULL) {
+    argv.n = 0;
+    argv.argv = calloc(n, sizeof(char *));
+
+    if (argv.argv == NULL) {
         return NULL;
     }
 
-    n = 0;
-    argv[n++] = "nix-build";
-    argv[n++] = "--out-link";
-    argv[n++] = call->root;
+    argv.argv[argv.n++] = "nix-build";
+    argv.argv[argv.n++] = "--out-link";
+    argv.argv[argv.n++] = request->root;
 
-    for (option = call->nix->options; option != NULL && *option; option += 2) {
-        argv[n++] = "--option";
-        argv[n++] = option[0];
-        argv[n++] = option[1];
-    }
+    nixery_nix_options(&argv, call);
 
-    argv[n++] = "--argstr";
-    argv[n++] = "name";
-    argv[n++] = call->image->name;
-    argv[n++] = "--argstr";
-    argv[n++] = "packages";
-    argv[n++] = call->packages;
-    argv[n++] = "--argstr";
-    argv[n++] = "pkgSource";
-    argv[n++] = call->nix->source;
+    nixery_nix_argstr(&argv, "name", request->image->name);
+    nixery_nix_argstr(&argv, "packages", call->packages);
+    nixery_nix_argstr(&argv, "pkgSource", call->source.data);
+    nixery_nix_argstr(&argv, "system", request->image->system);
 
-    if (call->image->system != NULL) {
-        argv[n++] = "--argstr";
-        argv[n++] = "system";
-        argv[n++] = call->image->system;
-    }
+    /* a builder that does not name them never sees them */
 
-    if (skip != NULL) {
-        argv[n++] = "--argstr";
-        argv[n++] = "skip";
-        argv[n++] = skip;
-    }
+    nixery_nix_argstr(&argv, "skip", skip);
+    nixery_nix_argstr(&argv, "srcType", types[source->kind]);
+    nixery_nix_argstr(&argv, "srcArgs", call->arguments.data);
+    nixery_nix_argstr(&argv, "revision",
+                      source->kind != NIXERY_SOURCE_PATH
+                          ? request->revision->id
+                          : NULL);
+    nixery_nix_argstr(&argv, "submodules", source->submodules ? "true" : NULL);
+    nixery_nix_argstr(&argv, "channelUrl", request->channel_url);
+    nixery_nix_argstr(&argv, "channelHash", request->channel_hash);
 
-    argv[n] = call->nix->builder;
+    argv.argv[argv.n] = call->fetch->nix->builder;
 
-    return (char **) argv;
+    return (char **) argv.argv;
 }
 
 
-/* A list of its own, each string to be freed; what nix->env names wins. */
-
-static char **
-nixery_nix_env(nixery_nix_call_t *call)
+static void
+nixery_nix_options(nixery_nix_argv_t *argv, nixery_nix_call_t *call)
 {
-    int           program, root;
-    char        **env;
-    size_t        i, n;
-    char *const  *p;
+    int           ttl;
+    char *const  *option;
 
-    n = 5;
+    /* a builder that fetches by name must not get what Nix fetched before */
 
-    for (p = call->nix->env; p != NULL && *p != NULL; p++) {
-        n++;
-    }
+    ttl = call->request->revision->ref[0] != '\0';
 
-    env = calloc(n, sizeof(char *));
-    if (env == NULL) {
-        return NULL;
-    }
-
-    n = 0;
-
-    for (p = call->nix->env; p != NULL && *p != NULL; p++) {
-        env[n] = strdup(*p);
-        if (env[n++] == NULL) {
-            goto failed;
-        }
-    }
-
-    program = (int) (strrchr(call->nix->program, '/') - call->nix->program);
-    root = (int) (strrchr(call->root, '/') - call->root);
-
-    if (nixery_nix_env_add(env, &n, "PATH=%.*s:/usr/local/bin:/usr/bin:/bin",
-                           program, call->nix->program)
-        == NIXERY_OK
-        && nixery_nix_env_add(env, &n, "HOME=%s", call->home) == NIXERY_OK
-        && nixery_nix_env_add(env, &n, "XDG_CACHE_HOME=%s/.cache", call->home)
-           == NIXERY_OK
-        && nixery_nix_env_add(env, &n, "TMPDIR=%.*s", root, call->root)
-           == NIXERY_OK)
+    for (option = call->fetch->nix->options; option != NULL && *option;
+         option += 2)
     {
-        return env;
-    }
+        argv->argv[argv->n++] = "--option";
+        argv->argv[argv->n++] = option[0];
+        argv->argv[argv->n++] = option[1];
 
-failed:
-
-    for (i = 0; i < n; i++) {
-        free(env[i]);
-    }
-
-    free(env);
-
-    return NULL;
-}
-
-
-/* The format begins with the variable's name. */
-
-static int
-nixery_nix_env_add(char **env, size_t *n, const char *fmt, ...)
-{
-    int      rc;
-    size_t   i, len;
-    va_list  args;
-
-    len = strchr(fmt, '=') - fmt + 1;
-
-    for (i = 0; i < *n; i++) {
-        if (strncmp(env[i], fmt, len) == 0) {
-            return NIXERY_OK;
+        if (strcmp(option[0], "tarball-ttl") == 0) {
+            ttl = 0;
         }
     }
 
-    va_start(args, fmt);
-    rc = vasprintf(&env[*n], fmt, args);
-    va_end(args);
+    if (ttl) {
+        argv->argv[argv->n++] = "--option";
+        argv->argv[argv->n++] = "tarball-ttl";
+        argv->argv[argv->n++] = "0";
+    }
+}
 
-    if (rc == -1) {
-        env[*n] = NULL;
-        return NIXERY_ERROR;
+
+static void
+nixery_nix_argstr(nixery_nix_argv_t *argv, const char *name, const char *value)
+{
+    if (value == NULL) {
+        return;
     }
 
-    (*n)++;
-
-    return NIXERY_OK;
+    argv->argv[argv->n++] = "--argstr";
+    argv->argv[argv->n++] = name;
+    argv->argv[argv->n++] = value;
 }
 
 
@@ -406,15 +389,4 @@ nixery_nix_output(nixery_nix_call_t *call, char **path, nixery_error_t *err)
     *path = strdup(text);
 
     return *path != NULL ? NIXERY_OK : nixery_error_nomem(err);
-}
-
-
-static uint64_t
-nixery_nix_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
 }

@@ -9,33 +9,48 @@
 
 
 #include "nixery_image.h"
+#include "nixery_source.h"
 
 
-/* How Nix is called; strings belong to the caller. */
+/* How Nix and git are called; strings belong to the caller. */
 
 typedef struct {
-    const char     *program;    /* nix-build, absolute path */
-    const char     *builder;    /* Nix expression, absolute path */
-    const char     *source;     /* "path!/dir" */
-    char *const    *env;        /* NAME=VALUE, NULL at the end; or NULL */
-    char *const    *options;    /* NAME, VALUE, ..., NULL at the end; or NULL */
-    uint64_t        timeout;    /* milliseconds of one nix-build */
+    const char              *program;    /* nix-build, absolute path */
+    const char              *git;        /* absolute path, or NULL */
+    const char              *builder;    /* Nix expression, absolute path */
+    const nixery_source_t   *source;
+    char *const             *env;        /* NAME=VALUE, NULL at the end; or NULL */
+    char *const             *options;    /* NAME, VALUE, ..., NULL at the end;
+                                            or NULL */
+    uint64_t                 timeout;    /* milliseconds of one build */
 } nixery_nix_t;
 
 
+typedef struct nixery_fetch_s  nixery_fetch_t;
+
+
+/* What is to be built, and of what. */
+
+typedef struct {
+    const nixery_image_t      *image;
+    const nixery_revision_t   *revision;
+    const char                *channel_url;    /* of a tarball that is here, */
+    const char                *channel_hash;   /* Nix's of its content; or NULL */
+    const char                *root;           /* the out-link to be made */
+} nixery_nix_request_t;
+
+
 /*
- * Realises the builder's expression for an image.  root is the out-link to be
- * made: as long as it stands, the garbage collector keeps the result and all
- * that it refers to; Nix's temporary files go beside it.  home is a directory
- * that Nix may write its caches to.
+ * Realises the builder's expression for an image.  As long as request->root
+ * stands, the garbage collector keeps the result and all that it refers to.
  * *path: the result's store path, checked to be one that exists; the caller
  * frees it.
  * Errors: NIXERY_ERROR_NIX (with err->log), _NOT_FOUND or _PACKAGE (what Nix
- * could not catch itself), _RESULT, _TIMEOUT, _CANCELED, _SYSTEM.
+ * could not catch itself), _REF (no such commit), _SOURCE, _RESULT, _TIMEOUT,
+ * _CANCELED, _SYSTEM.
  */
-int nixery_nix_build(const nixery_nix_t *nix, const nixery_image_t *image,
-    const char *root, const char *home, nixery_cancel_t *cancel, char **path,
-    nixery_error_t *err);
+int nixery_nix_build(const nixery_fetch_t *fetch,
+    const nixery_nix_request_t *request, char **path, nixery_error_t *err);
 
 /* "/nix/store/<32 of Nix's base 32>-<name>", nothing below it. */
 int nixery_store_path_valid(const char *path);

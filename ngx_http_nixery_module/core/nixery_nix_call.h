@@ -8,9 +8,8 @@
 #define _NIXERY_NIX_CALL_H_INCLUDED_
 
 
+#include "nixery_fetch.h"
 #include "nixery_json.h"
-#include "nixery_nix.h"
-#include "nixery_process.h"
 
 
 /* How lines begin by which the bundled builder says what it evaluates. */
@@ -20,15 +19,13 @@
 /* One call of nix-build, and what stays the same over several. */
 
 typedef struct {
-    const nixery_nix_t     *nix;
-    const nixery_image_t   *image;
-    const char             *root;
-    const char             *home;
-    nixery_cancel_t        *cancel;
-    char                   *packages;   /* JSON */
-    cJSON                  *skip;       /* package: why; or NULL */
-    uint64_t                deadline;   /* ms of the monotonic clock */
-    nixery_process_t        process;
+    const nixery_fetch_t         *fetch;
+    const nixery_nix_request_t   *request;
+    char                         *packages;   /* JSON */
+    nixery_buf_t                  source;     /* pkgSource */
+    nixery_buf_t                  arguments;  /* srcArgs */
+    cJSON                        *skip;       /* package: why; or NULL */
+    nixery_process_t              process;
 } nixery_nix_call_t;
 
 
@@ -43,9 +40,5 @@ int nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
 /* Always NIXERY_ERROR: why nix-build failed, by its status and its words. */
 int nixery_nix_failed(nixery_nix_call_t *call, const char *text,
     nixery_error_t *err);
-
-/* Always NIXERY_ERROR: the time limit has passed. */
-int nixery_nix_late(nixery_nix_call_t *call, nixery_error_t *err);
-
 
 #endif /* _NIXERY_NIX_CALL_H_INCLUDED_ */

@@ -5,6 +5,7 @@
 
 
 #include <sys/wait.h>
+#include "nixery_git.h"
 #include "nixery_nix_call.h"
 #include "nixery_text.h"
 
@@ -19,6 +20,8 @@
 #define NIXERY_NIX_TIMED_OUT     101
 
 
+static int nixery_nix_no_source(nixery_nix_call_t *call, const char *cause,
+    const char *text, nixery_error_t *err);
 static const char *nixery_nix_hint(const char *cause);
 static char *nixery_nix_cause(const char *text);
 
@@ -58,8 +61,8 @@ nixery_nix_culprit(nixery_nix_call_t *call, const char *text,
 
     rc = NIXERY_DECLINED;
 
-    for (i = 0; i < call->image->npackages; i++) {
-        if (strcmp(call->image->packages[i], package) == 0) {
+    for (i = 0; i < call->request->image->npackages; i++) {
+        if (strcmp(call->request->image->packages[i], package) == 0) {
             rc = NIXERY_OK;
         }
     }
@@ -110,6 +113,11 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
         return nixery_error_nomem(err);
     }
 
+    if (nixery_nix_no_source(call, cause, text, err) != NIXERY_DECLINED) {
+        free(cause);
+        return NIXERY_ERROR;
+    }
+
     if (WIFSIGNALED(status)) {
         (void) nixery_error_set(err, NIXERY_ERROR_NIX,
                                 "nix-build was ended by signal %d",
@@ -145,6 +153,49 @@ nixery_nix_failed(nixery_nix_call_t *call, const char *text,
                                 NIXERY_NIX_LOG_MAX);
 
     return NIXERY_ERROR;
+}
+
+
+/* What is wrong with a git source is no fault of a package or of Nix. */
+
+static int
+nixery_nix_no_source(nixery_nix_call_t *call, const char *cause,
+    const char *text, nixery_error_t *err)
+{
+    int                     rc;
+    char                   *reason;
+    const nixery_source_t  *source;
+
+    source = call->fetch->nix->source;
+
+    if (source->kind != NIXERY_SOURCE_GIT) {
+        return NIXERY_DECLINED;
+    }
+
+    if (strncmp(cause, "Cannot find Git revision", 24) == 0
+        && strstr(cause, call->request->revision->id) != NULL)
+    {
+        return nixery_error_set(err, NIXERY_ERROR_REF,
+                                "git repository \"%s\" has no commit %s",
+                                source->shown, call->request->revision->id);
+    }
+
+    if (strncmp(cause, "program 'git' failed", 20) != 0) {
+        return NIXERY_DECLINED;
+    }
+
+    reason = nixery_git_cause(text);
+    if (reason == NULL) {
+        return nixery_error_nomem(err);
+    }
+
+    rc = nixery_error_set(err, NIXERY_ERROR_SOURCE, "can't fetch %s of git "
+                          "repository \"%s\": %s", call->request->revision->id,
+                          source->shown, reason);
+
+    free(reason);
+
+    return rc;
 }
 
 
@@ -229,43 +280,4 @@ nixery_nix_cause(const char *text)
     }
 
     return strndup(best, len);
-}
-
-
-int
-nixery_nix_late(nixery_nix_call_t *call, nixery_error_t *err)
-{
-    uint64_t      ms;
-    nixery_buf_t  text;
-
-    ms = call->nix->timeout;
-
-    if (ms % 1000 != 0) {
-        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
-                                "the build did not finish within %llums",
-                                (unsigned long long) ms);
-
-    } else if (ms % 60000 != 0) {
-        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
-                                "the build did not finish within %llus",
-                                (unsigned long long) ms / 1000);
-
-    } else {
-        (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT,
-                                "the build did not finish within %llum",
-                                (unsigned long long) ms / 60000);
-    }
-
-    memset(&text, 0, sizeof(nixery_buf_t));
-
-    if (nixery_excerpt_text(&call->process.err, &text) == NIXERY_OK
-        && nixery_text_clean(&text) == NIXERY_OK)
-    {
-        err->log = nixery_text_last(text.data, NIXERY_NIX_LOG_LINES,
-                                    NIXERY_NIX_LOG_MAX);
-    }
-
-    nixery_buf_free(&text);
-
-    return NIXERY_ERROR;
 }

@@ -26,6 +26,8 @@ static cJSON *nixery_oci_config_tree(const nixery_oci_image_t *image,
     const nixery_platform_t *platform);
 static int nixery_oci_run_config(const nixery_oci_image_t *image,
     cJSON *parent);
+static int nixery_oci_label(cJSON *labels, const char *name,
+    const char *value);
 static int nixery_oci_rootfs(const nixery_oci_image_t *image, cJSON *parent);
 static int nixery_oci_history(const nixery_oci_image_t *image, cJSON *parent);
 static int nixery_oci_has(const nixery_oci_image_t *image, const char *file,
@@ -235,14 +237,38 @@ nixery_oci_run_config(const nixery_oci_image_t *image, cJSON *parent)
 
     labels = cJSON_AddObjectToObject(config, "Labels");
 
-    if (cJSON_AddStringToObject(labels, "org.opencontainers.image.title",
-                                image->title)
-        == NULL)
+    if (nixery_oci_label(labels, "title", image->title) != NIXERY_OK
+        || nixery_oci_label(labels, "revision", image->revision) != NIXERY_OK)
     {
         return NIXERY_ERROR;
     }
 
-    return NIXERY_OK;
+    return nixery_oci_label(labels, "source", image->source);
+}
+
+
+/* image-spec 1.1, "annotations.md" */
+
+static int
+nixery_oci_label(cJSON *labels, const char *name, const char *value)
+{
+    int    rc;
+    char  *key;
+
+    if (value == NULL) {
+        return NIXERY_OK;
+    }
+
+    if (asprintf(&key, "org.opencontainers.image.%s", name) == -1) {
+        return NIXERY_ERROR;
+    }
+
+    rc = cJSON_AddStringToObject(labels, key, value) != NULL ? NIXERY_OK
+                                                             : NIXERY_ERROR;
+
+    free(key);
+
+    return rc;
 }
 
 

@@ -31,6 +31,8 @@ typedef struct {
 typedef struct {
     const char           *system;     /* Nix's, "x86_64-linux" */
     const char           *title;      /* the image's canonical name */
+    const char           *revision;   /* of the package set, or NULL */
+    const char           *source;     /* URL of the package set, or NULL */
     const char           *contents;   /* path of the symlink tree: looked into
                                          for bin/bash and the CA file */
     nixery_oci_layer_t   *layers;     /* the lowest first */

@@ -99,6 +99,7 @@ nixery_result_free(nixery_result_t *result)
     free(result->nodes);
     free(result->contents);
     free(result->system);
+    free(result->revision);
     nixery_buf_free(&result->manifest);
 
     memset(result, 0, sizeof(nixery_result_t));

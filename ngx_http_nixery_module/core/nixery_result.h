@@ -54,6 +54,7 @@ typedef struct {
     size_t                nnodes;
     char                 *contents;     /* store path of the symlink tree */
     char                 *system;       /* of the image, or NULL */
+    char                 *revision;     /* that it is made of, or NULL */
 } nixery_result_t;
 
 

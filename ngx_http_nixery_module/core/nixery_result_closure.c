@@ -29,12 +29,13 @@ nixery_result_closure(nixery_result_t *result, const cJSON *json,
     nixery_error_t *err)
 {
     size_t           n, i;
-    const cJSON     *graph, *contents, *system, *item;
+    const cJSON     *graph, *contents, *system, *revision, *item;
     nixery_node_t   *node;
 
     graph = cJSON_GetObjectItemCaseSensitive(json, "graph");
     contents = cJSON_GetObjectItemCaseSensitive(json, "contents");
     system = cJSON_GetObjectItemCaseSensitive(json, "imageSystem");
+    revision = cJSON_GetObjectItemCaseSensitive(json, "revision");
 
     if (!cJSON_IsArray(graph)) {
         return nixery_result_bad(err, "\"graph\" is not a list");
@@ -48,6 +49,10 @@ nixery_result_closure(nixery_result_t *result, const cJSON *json,
 
     if (system != NULL && !cJSON_IsString(system)) {
         return nixery_result_bad(err, "\"imageSystem\" is not a string");
+    }
+
+    if (revision != NULL && !cJSON_IsString(revision)) {
+        return nixery_result_bad(err, "\"revision\" is not a string");
     }
 
     n = cJSON_GetArraySize(graph);
@@ -65,8 +70,14 @@ nixery_result_closure(nixery_result_t *result, const cJSON *json,
         result->system = strdup(system->valuestring);
     }
 
+    if (revision != NULL && *revision->valuestring != '\0') {
+        result->revision = strdup(revision->valuestring);
+    }
+
     if (result->contents == NULL || result->nodes == NULL
-        || (system != NULL && result->system == NULL))
+        || (system != NULL && result->system == NULL)
+        || (revision != NULL && *revision->valuestring != '\0'
+            && result->revision == NULL))
     {
         return nixery_error_nomem(err);
     }

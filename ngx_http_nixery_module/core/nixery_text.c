@@ -9,6 +9,7 @@
 
 static size_t nixery_text_strip(char *text, size_t len);
 static size_t nixery_text_escape(const char *p, const char *end);
+static void nixery_text_hide_users(char *text);
 
 
 int
@@ -36,6 +37,26 @@ nixery_text_line(char *text)
             *p = ' ';
         }
     }
+}
+
+
+void
+nixery_text_hide(char *text, const char *const *secrets)
+{
+    char    *p;
+    size_t   len;
+
+    for ( /* void */ ; secrets != NULL && *secrets != NULL; secrets++) {
+        len = strlen(*secrets);
+
+        for (p = text; len != 0 && (p = strstr(p, *secrets)) != NULL;
+             p += len)
+        {
+            memset(p, '*', len);
+        }
+    }
+
+    nixery_text_hide_users(text);
 }
 
 
@@ -157,6 +178,29 @@ nixery_text_strip(char *text, size_t len)
     *to = '\0';
 
     return to - text;
+}
+
+
+static void
+nixery_text_hide_users(char *text)
+{
+    char  *p, *end, *at;
+
+    for (p = text; (p = strstr(p, "://")) != NULL; p = end) {
+        end = p + 3 + strcspn(p + 3, "/?# \t\n\"'<>");
+        at = memrchr(p + 3, '@', end - p - 3);
+
+        if (at == NULL
+            || ((p - text < 4 || strncasecmp(p - 4, "http", 4) != 0)
+                && (p - text < 5 || strncasecmp(p - 5, "https", 5) != 0)))
+        {
+            continue;
+        }
+
+        memmove(p + 3, at + 1, strlen(at + 1) + 1);
+
+        end -= at + 1 - (p + 3);
+    }
 }
 
 

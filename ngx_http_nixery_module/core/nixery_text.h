@@ -22,6 +22,12 @@ int nixery_text_clean(nixery_buf_t *text);
 void nixery_text_line(char *text);
 
 /*
+ * Puts asterisks where one of the secrets (NULL at the end; or NULL) stands, and
+ * takes user and password out of the URLs of http and https.  In place.
+ */
+void nixery_text_hide(char *text, const char *const *secrets);
+
+/*
  * A copy of the last lines of a clean text, at most so many of them and about
  * so many bytes, cut between lines where that is possible.  NULL: memory.
  */

@@ -105,7 +105,19 @@ ngx_int_t
 ngx_http_nixery_prepare(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t *type, off_t length)
 {
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t        *h;
+    ngx_http_nixery_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
+
+    if (ctx->revision.id[0] != '\0'
+        && ngx_http_nixery_header(r, "Nixery-Revision",
+                                  (u_char *) ctx->revision.id,
+                                  ngx_strlen(ctx->revision.id))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     if (ngx_http_nixery_header(r, "Docker-Distribution-Api-Version",
                                (u_char *) "registry/2.0",

@@ -5,427 +5,150 @@
 
 
 #include "ngx_http_nixery_module.h"
-#include <sys/random.h>
 
 
-#define NGX_HTTP_NIXERY_BUILD_POOL  1024
-#define NGX_HTTP_NIXERY_BUILD_TICK  1000   /* milliseconds */
-
-/* an image's key within one registry */
-#define NGX_HTTP_NIXERY_KEY_LEN                                              \
+/* what the key of a build in this worker is made of */
+#define NGX_HTTP_NIXERY_BUILD_KEY_LEN                                        \
     (NIXERY_HEX_LEN + sizeof(ngx_http_nixery_registry_t *))
 
-#define ngx_http_nixery_build_of(n)                                          \
-    ngx_rbtree_data(n, ngx_http_nixery_build_t, node)
 
-
-static ngx_int_t ngx_http_nixery_start(ngx_http_request_t *r,
-    ngx_http_nixery_build_t **start, nixery_image_t *image, ngx_str_t *key,
-    uint32_t hash);
-static ngx_http_nixery_build_t *ngx_http_nixery_create_build(
-    ngx_http_request_t *r, ngx_str_t *key);
-static void ngx_http_nixery_destroy_build(ngx_http_nixery_build_t *build);
-static ngx_int_t ngx_http_nixery_wait(ngx_http_request_t *r,
-    ngx_http_nixery_build_t *build);
-static void ngx_http_nixery_cleanup(void *data);
-static void ngx_http_nixery_abandoned(ngx_http_nixery_build_t *build);
-static void ngx_http_nixery_timer(ngx_event_t *ev);
-static void ngx_http_nixery_thread(void *data, ngx_log_t *log);
-static void ngx_http_nixery_done(ngx_event_t *ev);
-static void ngx_http_nixery_wake(ngx_http_nixery_build_t *build);
+static void ngx_http_nixery_build_run(ngx_http_nixery_job_t *data);
+static void ngx_http_nixery_build_ended(ngx_http_nixery_job_t *data);
+static ngx_int_t ngx_http_nixery_build_answer(ngx_http_request_t *r,
+    ngx_http_nixery_job_t *data);
+static void ngx_http_nixery_build_free(ngx_http_nixery_job_t *data);
 static ngx_uint_t ngx_http_nixery_was_stored(ngx_http_nixery_build_t *build);
-static void ngx_http_nixery_log_build(ngx_http_nixery_build_t *build);
 static void ngx_http_nixery_log_failure(ngx_http_nixery_build_t *build);
 static void ngx_http_nixery_last_line(const char *log, ngx_str_t *line);
-static void ngx_http_nixery_cancel(ngx_http_nixery_build_t *build);
+
+
+static const ngx_http_nixery_job_type_t  ngx_http_nixery_build_type = {
+    sizeof(ngx_http_nixery_build_t),
+    "building image",
+    ngx_http_nixery_build_run,
+    ngx_http_nixery_build_ended,
+    ngx_http_nixery_build_answer,
+    ngx_http_nixery_build_free
+};
 
 
 ngx_int_t
 ngx_http_nixery_build(ngx_http_request_t *r, nixery_image_t *image)
 {
-    u_char                        id[NGX_HTTP_NIXERY_KEY_LEN];
-    char                          hex[NIXERY_HEX_LEN + 1];
-    uint32_t                      hash;
-    ngx_int_t                     rc;
-    ngx_str_t                     key;
-    ngx_str_node_t               *sn;
-    ngx_http_nixery_ctx_t        *ctx;
-    ngx_http_nixery_build_t      *build;
-    ngx_http_nixery_loc_conf_t   *nlcf;
-    ngx_http_nixery_main_conf_t  *nmcf;
+    u_char                       text[NGX_HTTP_NIXERY_BUILD_KEY_LEN];
+    char                         hex[NIXERY_HEX_LEN + 1];
+    ngx_int_t                    rc;
+    ngx_str_t                    key;
+    ngx_http_nixery_ctx_t       *ctx;
+    ngx_http_nixery_job_t       *job;
+    ngx_http_nixery_build_t     *build;
+    ngx_http_nixery_loc_conf_t  *nlcf;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
-    nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
 
-    if (nixery_build_key(&nlcf->registry->settings, image, hex) != NIXERY_OK) {
+    if (nixery_build_key(&nlcf->registry->settings, image, &ctx->revision, hex)
+        != NIXERY_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    key.data = id;
-    key.len = NGX_HTTP_NIXERY_KEY_LEN;
+    key.data = text;
+    key.len = NGX_HTTP_NIXERY_BUILD_KEY_LEN;
 
-    ngx_memcpy(id, hex, NIXERY_HEX_LEN);
-    ngx_memcpy(id + NIXERY_HEX_LEN, &nlcf->registry,
+    ngx_memcpy(text, hex, NIXERY_HEX_LEN);
+    ngx_memcpy(text + NIXERY_HEX_LEN, &nlcf->registry,
                sizeof(ngx_http_nixery_registry_t *));
 
-    hash = ngx_crc32_long(key.data, key.len);
+    job = ngx_http_nixery_job_find(r, &key);
 
-    sn = ngx_str_rbtree_lookup(&nmcf->builds, &key, hash);
-
-    if (sn != NULL) {
-        build = ngx_http_nixery_build_of(&sn->node);
-
+    if (job != NULL) {
         ctx->cache_status = NGX_HTTP_NIXERY_CACHE_WAIT;
 
-    } else {
-        rc = ngx_http_nixery_start(r, &build, image, &key, hash);
-
-        if (rc != NGX_OK) {
-            return rc;
-        }
-
-        ctx->cache_status = NGX_HTTP_NIXERY_CACHE_MISS;
+        return ngx_http_nixery_job_wait(r, job);
     }
 
-    return ngx_http_nixery_wait(r, build);
-}
-
-
-void
-ngx_http_nixery_cancel_builds(ngx_http_nixery_main_conf_t *nmcf)
-{
-    ngx_rbtree_node_t  *node;
-
-    if (nmcf->builds.root == nmcf->builds.sentinel) {
-        return;
-    }
-
-    for (node = ngx_rbtree_min(nmcf->builds.root, nmcf->builds.sentinel);
-         node != NULL;
-         node = ngx_rbtree_next(&nmcf->builds, node))
-    {
-        ngx_http_nixery_cancel(ngx_http_nixery_build_of(node));
-    }
-}
-
-
-ngx_int_t
-ngx_http_nixery_free_builds(ngx_http_nixery_main_conf_t *nmcf)
-{
-    ngx_http_nixery_build_t  *build;
-
-    while (nmcf->builds.root != nmcf->builds.sentinel) {
-        build = ngx_http_nixery_build_of(nmcf->builds.root);
-
-        /* nginx does not wait for threads when their queue is full */
-
-        if (!atomic_load_explicit(&build->ended, memory_order_acquire)) {
-            return NGX_BUSY;
-        }
-
-        ngx_http_nixery_log_build(build);
-        ngx_http_nixery_destroy_build(build);
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_nixery_start(ngx_http_request_t *r, ngx_http_nixery_build_t **start,
-    nixery_image_t *image, ngx_str_t *key, uint32_t hash)
-{
-    ngx_thread_task_t            *task;
-    ngx_http_nixery_build_t      *build;
-    ngx_http_nixery_loc_conf_t   *nlcf;
-    ngx_http_nixery_main_conf_t  *nmcf;
-
-    nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
-    nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
-
-    build = ngx_http_nixery_create_build(r, key);
-    if (build == NULL) {
+    job = ngx_http_nixery_job_create(r, &ngx_http_nixery_build_type, &key);
+    if (job == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    build->node.node.key = hash;
-    build->tree = &nmcf->builds;
+    build = (ngx_http_nixery_build_t *) job;
 
-    ngx_rbtree_insert(build->tree, &build->node.node);
+    job->cancel = &build->build.cancel;
 
-    task = ngx_thread_task_alloc(build->pool, 0);
+    build->build.settings = &nlcf->registry->settings;
+    build->build.image = *image;
+    build->build.revision = ctx->revision;
+    build->build.waited = ctx->resolve_time;
 
-    if (task == NULL) {
-        ngx_http_nixery_destroy_build(build);
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    task->ctx = build;
-    task->handler = ngx_http_nixery_thread;
-    task->event.data = build;
-    task->event.handler = ngx_http_nixery_done;
-    task->event.log = build->log;
-
-    build->job.settings = &nlcf->registry->settings;
-    build->job.image = *image;
+    ngx_memcpy(build->build.key, hex, sizeof(hex));
     ngx_memzero(image, sizeof(nixery_image_t));
 
-    if (ngx_thread_task_post(nlcf->registry->thread_pool, task) != NGX_OK) {
-        ngx_http_nixery_destroy_build(build);
-        return NGX_BUSY;
+    rc = ngx_http_nixery_job_start(r, job);
+
+    if (rc != NGX_OK) {
+        return rc;
     }
 
-    /* keeps a worker that is told to quit from leaving the thread behind */
+    ctx->cache_status = NGX_HTTP_NIXERY_CACHE_MISS;
 
-    ngx_add_timer(&build->timer, NGX_HTTP_NIXERY_BUILD_TICK);
-
-    *start = build;
-
-    return NGX_OK;
-}
-
-
-static ngx_http_nixery_build_t *
-ngx_http_nixery_create_build(ngx_http_request_t *r, ngx_str_t *key)
-{
-    uint64_t                   random;
-    ngx_pool_t                *pool;
-    ngx_http_core_loc_conf_t  *clcf;
-    ngx_http_nixery_build_t   *build;
-
-    if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, ngx_errno,
-                      "getrandom() failed");
-        return NULL;
-    }
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    pool = ngx_create_pool(NGX_HTTP_NIXERY_BUILD_POOL, clcf->error_log);
-    if (pool == NULL) {
-        return NULL;
-    }
-
-    build = ngx_pcalloc(pool, sizeof(ngx_http_nixery_build_t));
-    if (build == NULL) {
-        goto failed;
-    }
-
-    build->fd = (ngx_socket_t) -1;
-    build->pool = pool;
-    build->log = clcf->error_log;
-    build->start = ngx_current_msec;
-
-    build->id.len = NIXERY_BUILD_ID_LEN;
-    build->id.data = ngx_pnalloc(pool, NIXERY_BUILD_ID_LEN);
-
-    if (build->id.data == NULL) {
-        goto failed;
-    }
-
-    (void) ngx_sprintf(build->id.data, "%016xL", random);
-
-    build->node.str.len = key->len;
-    build->node.str.data = ngx_pstrdup(pool, key);
-
-    if (build->node.str.data == NULL) {
-        goto failed;
-    }
-
-    ngx_memcpy(build->job.key, key->data, NIXERY_HEX_LEN);
-
-    build->job.cancel.terminate = &ngx_terminate;
-
-    ngx_queue_init(&build->waiters);
-
-    build->timer.handler = ngx_http_nixery_timer;
-    build->timer.data = build;
-    build->timer.log = build->log;
-
-    return build;
-
-failed:
-
-    ngx_destroy_pool(pool);
-
-    return NULL;
+    return ngx_http_nixery_job_wait(r, job);
 }
 
 
 static void
-ngx_http_nixery_destroy_build(ngx_http_nixery_build_t *build)
+ngx_http_nixery_build_run(ngx_http_nixery_job_t *data)
 {
-    if (build->timer.timer_set) {
-        ngx_del_timer(&build->timer);
-    }
+    ngx_http_nixery_build_t *build = (ngx_http_nixery_build_t *) data;
 
-    if (build->tree != NULL) {
-        ngx_rbtree_delete(build->tree, &build->node.node);
-    }
-
-    nixery_build_free(&build->job);
-
-    ngx_destroy_pool(build->pool);
+    (void) nixery_build_run(&build->build);
 }
 
 
 static ngx_int_t
-ngx_http_nixery_wait(ngx_http_request_t *r, ngx_http_nixery_build_t *build)
+ngx_http_nixery_build_answer(ngx_http_request_t *r,
+    ngx_http_nixery_job_t *data)
 {
-    ngx_connection_t       *c;
-    ngx_http_cleanup_t     *cln;
+    ngx_http_nixery_build_t *build = (ngx_http_nixery_build_t *) data;
+
     ngx_http_nixery_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
 
-    ctx->build_id.data = ngx_pstrdup(r->pool, &build->id);
-    if (ctx->build_id.data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (ctx->cache_status == NGX_HTTP_NIXERY_CACHE_MISS
+        && ngx_http_nixery_was_stored(build))
+    {
+        ctx->cache_status = NGX_HTTP_NIXERY_CACHE_HIT;
     }
 
-    ctx->build_id.len = build->id.len;
+    /* what a branch is at now is built, unless it moves all the time */
 
-    cln = ngx_http_cleanup_add(r, 0);
-    if (cln == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (build->build.error.kind == NIXERY_ERROR_MOVED
+        && ctx->moves++ < NGX_HTTP_NIXERY_MOVES)
+    {
+        return ngx_http_nixery_resolve_again(r);
     }
 
-    cln->handler = ngx_http_nixery_cleanup;
-    cln->data = ctx;
+    /* a commit that is not there is none */
 
-    c = r->connection;
+    if (build->build.error.kind == NIXERY_ERROR_REF) {
+        ctx->revision.id[0] = '\0';
 
-    if (c->read->ready) {
-        ngx_post_event(c->read, &ngx_posted_events);
-
-    } else if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    } else {
+        ctx->revision = build->build.revision;
     }
 
-    if (!r->discard_body) {
-        r->read_event_handler = ngx_http_test_reading;
-    }
-
-    ngx_queue_insert_tail(&build->waiters, &ctx->queue);
-    ctx->build = build;
-    ctx->build_time = NGX_CONF_UNSET_MSEC;
-
-    c->log->action = "building image";
-
-    r->main->count++;
-
-    return NGX_DONE;
-}
-
-
-/* A client went away: the build goes on. */
-
-static void
-ngx_http_nixery_cleanup(void *data)
-{
-    ngx_http_nixery_ctx_t *ctx = data;
-
-    if (ctx->build == NULL) {
-        return;
-    }
-
-    ngx_queue_remove(&ctx->queue);
-
-    ngx_http_nixery_abandoned(ctx->build);
-
-    ctx->build = NULL;
-}
-
-
-/* A worker that is told to quit waits for its clients, not for nobody. */
-
-static void
-ngx_http_nixery_abandoned(ngx_http_nixery_build_t *build)
-{
-    if (ngx_exiting && ngx_queue_empty(&build->waiters)) {
-        ngx_http_nixery_cancel(build);
-    }
+    return ngx_http_nixery_manifest_built(r, build);
 }
 
 
 static void
-ngx_http_nixery_timer(ngx_event_t *ev)
+ngx_http_nixery_build_free(ngx_http_nixery_job_t *data)
 {
-    ngx_http_nixery_build_t *build = ev->data;
+    ngx_http_nixery_build_t *build = (ngx_http_nixery_build_t *) data;
 
-    ngx_http_nixery_abandoned(build);
-
-    ngx_add_timer(ev, NGX_HTTP_NIXERY_BUILD_TICK);
-}
-
-
-/* The other room: nothing of nginx but the arguments may be touched here. */
-
-static void
-ngx_http_nixery_thread(void *data, ngx_log_t *log)
-{
-    ngx_http_nixery_build_t *build = data;
-
-    (void) nixery_build_run(&build->job);
-
-    atomic_store_explicit(&build->ended, 1, memory_order_release);
-}
-
-
-static void
-ngx_http_nixery_done(ngx_event_t *ev)
-{
-    ngx_http_nixery_build_t *build = ev->data;
-
-    ngx_http_nixery_log_build(build);
-
-    /* who asks from now on starts another one */
-
-    ngx_rbtree_delete(build->tree, &build->node.node);
-    build->tree = NULL;
-
-    ngx_http_nixery_wake(build);
-    ngx_http_nixery_destroy_build(build);
-}
-
-
-static void
-ngx_http_nixery_wake(ngx_http_nixery_build_t *build)
-{
-    ngx_int_t               rc;
-    ngx_queue_t            *q;
-    ngx_connection_t       *c;
-    ngx_http_request_t     *r;
-    ngx_http_nixery_ctx_t  *ctx;
-
-    /* answering one may end others that wait */
-
-    while (!ngx_queue_empty(&build->waiters)) {
-
-        q = ngx_queue_head(&build->waiters);
-        ngx_queue_remove(q);
-
-        ctx = ngx_queue_data(q, ngx_http_nixery_ctx_t, queue);
-        ctx->build = NULL;
-        ctx->build_time = ngx_current_msec - build->start;
-
-        if (ctx->cache_status == NGX_HTTP_NIXERY_CACHE_MISS
-            && ngx_http_nixery_was_stored(build))
-        {
-            ctx->cache_status = NGX_HTTP_NIXERY_CACHE_HIT;
-        }
-
-        r = ctx->request;
-        c = r->connection;
-
-        ngx_http_set_log_request(c->log, r);
-
-        rc = ngx_http_nixery_manifest_built(r, build);
-
-        ngx_http_finalize_request(r, rc);
-        ngx_http_run_posted_requests(c);
-    }
+    nixery_build_free(&build->build);
 }
 
 
@@ -436,7 +159,7 @@ ngx_http_nixery_was_stored(ngx_http_nixery_build_t *build)
 {
     nixery_build_t  *job;
 
-    job = &build->job;
+    job = &build->build;
 
     return job->error.kind == NIXERY_ERROR_NONE && job->nix_time == 0
            && job->layers_made == 0 && job->layers_reused == 0;
@@ -444,11 +167,13 @@ ngx_http_nixery_was_stored(ngx_http_nixery_build_t *build)
 
 
 static void
-ngx_http_nixery_log_build(ngx_http_nixery_build_t *build)
+ngx_http_nixery_build_ended(ngx_http_nixery_job_t *data)
 {
+    ngx_http_nixery_build_t *build = (ngx_http_nixery_build_t *) data;
+
     nixery_build_t  *job;
 
-    job = &build->job;
+    job = &build->build;
 
     if (job->error.kind != NIXERY_ERROR_NONE) {
         ngx_http_nixery_log_failure(build);
@@ -456,20 +181,22 @@ ngx_http_nixery_log_build(ngx_http_nixery_build_t *build)
     }
 
     if (ngx_http_nixery_was_stored(build)) {
-        ngx_log_error(NGX_LOG_INFO, build->log, 0,
-                      "nixery: image \"%s\" was stored, build %V, "
+        ngx_log_error(NGX_LOG_INFO, build->job.log, 0,
+                      "nixery: image \"%s\"%s%s was stored, build %V, "
                       "digest sha256:%s, %M ms",
-                      job->image.name, &build->id, job->digest,
-                      ngx_current_msec - build->start);
+                      job->image.name, *job->revision.id ? " of " : "",
+                      job->revision.id, &build->job.id, job->digest,
+                      ngx_current_msec - build->job.start);
         return;
     }
 
-    ngx_log_error(NGX_LOG_NOTICE, build->log, 0,
-                  "nixery: image \"%s\" built, build %V, digest sha256:%s, "
-                  "%M ms (nix %uL, packing %uL), layers: %uz new (%uL bytes), "
-                  "%uz reused",
-                  job->image.name, &build->id, job->digest,
-                  ngx_current_msec - build->start, job->nix_time,
+    ngx_log_error(NGX_LOG_NOTICE, build->job.log, 0,
+                  "nixery: image \"%s\"%s%s built, build %V, "
+                  "digest sha256:%s, %M ms (nix %uL, packing %uL), "
+                  "layers: %uz new (%uL bytes), %uz reused",
+                  job->image.name, *job->revision.id ? " of " : "",
+                  job->revision.id, &build->job.id, job->digest,
+                  ngx_current_msec - build->job.start, job->nix_time,
                   job->pack_time, job->layers_made, job->bytes_made,
                   job->layers_reused);
 }
@@ -479,32 +206,19 @@ static void
 ngx_http_nixery_log_failure(ngx_http_nixery_build_t *build)
 {
     ngx_str_t        line;
-    ngx_uint_t       level;
+    nixery_build_t  *job;
     nixery_error_t  *err;
 
-    err = &build->job.error;
-
-    switch (err->kind) {
-
-    case NIXERY_ERROR_NOT_FOUND:
-    case NIXERY_ERROR_PACKAGE:
-        level = NGX_LOG_INFO;
-        break;
-
-    case NIXERY_ERROR_CANCELED:
-        level = NGX_LOG_NOTICE;
-        break;
-
-    default:
-        level = NGX_LOG_ERR;
-    }
+    job = &build->build;
+    err = &job->error;
 
     ngx_http_nixery_last_line(err->log, &line);
 
-    ngx_log_error(level, build->log, 0,
-                  "nixery: image \"%s\" failed, build %V, %M ms: %s%s%V",
-                  build->job.image.name, &build->id,
-                  ngx_current_msec - build->start, err->message,
+    ngx_log_error(ngx_http_nixery_error_level(err), build->job.log, 0,
+                  "nixery: image \"%s\"%s%s failed, build %V, %M ms: %s%s%V",
+                  job->image.name, *job->revision.id ? " of " : "",
+                  job->revision.id, &build->job.id,
+                  ngx_current_msec - build->job.start, err->message,
                   line.len ? "; last line: " : "", &line);
 }
 
@@ -550,11 +264,4 @@ ngx_http_nixery_last_line(const char *log, ngx_str_t *line)
 
     line->data = (u_char *) p;
     line->len = end - p;
-}
-
-
-static void
-ngx_http_nixery_cancel(ngx_http_nixery_build_t *build)
-{
-    atomic_store_explicit(&build->job.cancel.flag, 1, memory_order_relaxed);
 }

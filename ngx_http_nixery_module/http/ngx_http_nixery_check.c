@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_nixery_check_all(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_check_packages(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
+static ngx_int_t ngx_http_nixery_check_files(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_check_builder(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_check_program(ngx_conf_t *cf,
@@ -141,7 +143,11 @@ ngx_http_nixery_check_packages(ngx_conf_t *cf,
     ngx_str_t        *name;
     ngx_file_info_t   fi;
 
-    name = &nlcf->packages.value;
+    if (nlcf->packages.kind != NIXERY_SOURCE_PATH) {
+        return ngx_http_nixery_check_files(cf, nlcf);
+    }
+
+    name = &nlcf->packages.name.value;
     path = (char *) name->data;
 
     if (ngx_file_info(path, &fi) != NGX_FILE_ERROR && ngx_is_dir(&fi)) {
@@ -162,10 +168,59 @@ ngx_http_nixery_check_packages(ngx_conf_t *cf,
         return NGX_OK;
     }
 
-    return ngx_http_nixery_refuse(cf, nlcf, &nlcf->packages, err, path,
+    return ngx_http_nixery_refuse(cf, nlcf, &nlcf->packages.name, err, path,
                                   "\"nixery_packages path\" must be a "
                                   "directory with a default.nix, or a Nix "
                                   "file, that the workers' user can read");
+}
+
+
+/* What git and ssh are to read. */
+
+static ngx_int_t
+ngx_http_nixery_check_files(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
+{
+    ngx_str_t                   *file;
+    ngx_err_t                    err;
+    ngx_uint_t                   i;
+    ngx_file_info_t              fi;
+    ngx_http_nixery_packages_t  *packages;
+
+    packages = &nlcf->packages;
+
+    for (i = 0; i < 3; i++) {
+        file = i == 0   ? &packages->credentials
+               : i == 1 ? &packages->key
+                        : &packages->known_hosts;
+
+        if (file->len == 0) {
+            continue;
+        }
+
+        err = ngx_http_nixery_check_file((char *) file->data, R_OK);
+
+        if (err != 0) {
+            return ngx_http_nixery_refuse(cf, nlcf, &packages->name, err,
+                                          (char *) file->data,
+                                          "\"nixery_packages git\" must name "
+                                          "files that the workers' user can "
+                                          "read");
+        }
+    }
+
+    /* ssh refuses such a key, but its own user's only */
+
+    if (packages->key.len
+        && ngx_file_info(packages->key.data, &fi) != NGX_FILE_ERROR
+        && fi.st_uid == geteuid() && (fi.st_mode & 077))
+    {
+        ngx_http_nixery_conf_error(cf, nlcf, &packages->name, 0,
+                                   "ssh takes no key that others can read: "
+                                   "\"%V\", run chmod 600", &packages->key);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -18,12 +18,8 @@ static ngx_int_t ngx_http_nixery_required(ngx_conf_t *cf,
     const char *directive, const char *example);
 static ngx_int_t ngx_http_nixery_defaults(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
-static ngx_int_t ngx_http_nixery_find_program(ngx_conf_t *cf,
-    ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
-static ngx_int_t ngx_http_nixery_source(ngx_conf_t *cf,
-    ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
 static const char *ngx_http_nixery_system(ngx_conf_t *cf);
 static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
@@ -31,6 +27,10 @@ static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
     ngx_http_nixery_loc_conf_t *two);
 static ngx_uint_t ngx_http_nixery_same(ngx_http_nixery_value_t *one,
     ngx_http_nixery_value_t *two);
+static ngx_uint_t ngx_http_nixery_same_packages(
+    ngx_http_nixery_packages_t *one, ngx_http_nixery_packages_t *two);
+static ngx_uint_t ngx_http_nixery_same_string(ngx_str_t *one,
+    ngx_str_t *two);
 static ngx_uint_t ngx_http_nixery_same_pairs(ngx_array_t *one,
     ngx_array_t *two);
 static ngx_thread_pool_t *ngx_http_nixery_thread_pool(ngx_conf_t *cf);
@@ -83,12 +83,9 @@ ngx_http_nixery_init_location(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t   **location;
     ngx_http_nixery_registry_t   **registry;
 
-    if (ngx_http_nixery_required(cf, nlcf, &nlcf->packages, "nixery_packages",
-                                 "path DIR")
+    if (ngx_http_nixery_required(cf, nlcf, &nlcf->storage, "nixery_storage",
+                                 "directory PATH")
         != NGX_OK
-        || ngx_http_nixery_required(cf, nlcf, &nlcf->storage,
-                                    "nixery_storage", "directory PATH")
-           != NGX_OK
         || ngx_http_nixery_defaults(cf, nlcf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -138,6 +135,8 @@ ngx_http_nixery_required(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
 static ngx_int_t
 ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 {
+    char  *path;
+
     if (nlcf->builder.value.data == NULL) {
         ngx_str_set(&nlcf->builder.value, NGX_HTTP_NIXERY_BUILDER);
 
@@ -160,9 +159,36 @@ ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         ngx_str_set(&nlcf->nix_build.value, "nix-build");
     }
 
-    if (nlcf->nix_build.value.data[0] != '/') {
-        return ngx_http_nixery_find_program(cf, nlcf);
+    if (nlcf->packages.name.value.data == NULL) {
+        nlcf->packages.kind = NIXERY_SOURCE_CHANNEL;
+        ngx_str_set(&nlcf->packages.name.value, NGX_HTTP_NIXERY_CHANNEL);
+
+        ngx_http_nixery_conf_log(NGX_LOG_NOTICE, cf, nlcf, &nlcf->nixery, 0,
+                                 "no \"nixery_packages\" is set, packages "
+                                 "come from channel \"%V\"",
+                                 &nlcf->packages.name.value);
     }
+
+    if (nlcf->channel_url.value.data == NULL) {
+        ngx_str_set(&nlcf->channel_url.value, NGX_HTTP_NIXERY_CHANNEL_URL);
+    }
+
+    if (nlcf->nix_build.value.data[0] == '/') {
+        return NGX_OK;
+    }
+
+    path = ngx_http_nixery_find_program(cf, &nlcf->nix_build.value);
+
+    if (path == NULL) {
+        ngx_http_nixery_conf_error(cf, nlcf, &nlcf->nix_build, 0,
+                                   "no program \"%V\" in PATH, install Nix "
+                                   "or set \"nixery_nix_build\" to its full "
+                                   "path", &nlcf->nix_build.value);
+        return NGX_ERROR;
+    }
+
+    nlcf->nix_build.value.data = (u_char *) path;
+    nlcf->nix_build.value.len = ngx_strlen(path);
 
     return NGX_OK;
 }
@@ -170,13 +196,11 @@ ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 
 /* As execvp() would do it, which the workers can't: they have no PATH. */
 
-static ngx_int_t
-ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
+char *
+ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_str_t *name)
 {
     char             *path;
     u_char           *p, *end, *last, *file;
-    size_t            len;
-    ngx_str_t        *name;
     ngx_file_info_t   fi;
 
     path = getenv("PATH");
@@ -187,7 +211,6 @@ ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         path = NGX_HTTP_NIXERY_PATH;
     }
 
-    name = &nlcf->nix_build.value;
     last = (u_char *) path + ngx_strlen(path);
 
     for (p = (u_char *) path; p <= last; p = end + 1) {
@@ -201,11 +224,9 @@ ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
             continue;
         }
 
-        len = end - p + 1 + name->len;
-
-        file = ngx_pnalloc(cf->pool, len + 1);
+        file = ngx_pnalloc(cf->pool, end - p + 1 + name->len + 1);
         if (file == NULL) {
-            return NGX_ERROR;
+            return NULL;
         }
 
         (void) ngx_sprintf(file, "%*s/%V%Z", (size_t) (end - p), p, name);
@@ -213,23 +234,18 @@ ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         if (access((char *) file, X_OK) == 0
             && ngx_file_info(file, &fi) != NGX_FILE_ERROR && ngx_is_file(&fi))
         {
-            name->data = file;
-            name->len = len;
-            return NGX_OK;
+            return (char *) file;
         }
     }
 
-    ngx_http_nixery_conf_error(cf, nlcf, &nlcf->nix_build, 0,
-                               "no program \"%V\" in PATH \"%s\", install Nix "
-                               "or set \"nixery_nix_build\" to its full path",
-                               name, path);
-    return NGX_ERROR;
+    return NULL;
 }
 
 
 static ngx_http_nixery_registry_t *
 ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 {
+    ngx_str_t                    git;
     nixery_settings_t           *settings;
     ngx_http_nixery_registry_t  *registry;
 
@@ -284,44 +300,24 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         }
     }
 
-    if (ngx_http_nixery_source(cf, nlcf, settings) != NGX_OK) {
+    settings->nix.source = ngx_http_nixery_source(cf, nlcf);
+    if (settings->nix.source == NULL) {
+        return NULL;
+    }
+
+    ngx_str_set(&git, "git");
+
+    settings->nix.git = ngx_http_nixery_find_program(cf, &git);
+
+    if (settings->nix.git == NULL && nlcf->packages.kind == NIXERY_SOURCE_GIT)
+    {
+        ngx_http_nixery_conf_error(cf, nlcf, &nlcf->packages.name, 0,
+                                   "no program \"git\" in PATH, which "
+                                   "\"nixery_packages git\" needs");
         return NULL;
     }
 
     return registry;
-}
-
-
-static ngx_int_t
-ngx_http_nixery_source(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
-    nixery_settings_t *settings)
-{
-    char       *real;
-    u_char     *p;
-    ngx_str_t  *path;
-
-    path = &nlcf->packages.value;
-
-    p = ngx_pnalloc(cf->pool, sizeof("path!") + path->len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    (void) ngx_sprintf(p, "path!%V%Z", path);
-
-    settings->nix.source = (char *) p;
-
-    /* a link from elsewhere may lead to another set tomorrow */
-
-    if (nixery_in_store((char *) path->data)) {
-        real = realpath((char *) path->data, NULL);
-
-        settings->immutable = real != NULL && nixery_in_store(real);
-
-        free(real);
-    }
-
-    return NGX_OK;
 }
 
 
@@ -414,7 +410,8 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
            && one->build_timeout == two->build_timeout
            && one->max_layers == two->max_layers
            && one->thread_pool == two->thread_pool
-           && ngx_http_nixery_same(&one->packages, &two->packages)
+           && ngx_http_nixery_same_packages(&one->packages, &two->packages)
+           && ngx_http_nixery_same(&one->channel_url, &two->channel_url)
            && ngx_http_nixery_same(&one->builder, &two->builder)
            && ngx_http_nixery_same(&one->storage, &two->storage)
            && ngx_http_nixery_same(&one->nix_build, &two->nix_build)
@@ -427,6 +424,30 @@ ngx_http_nixery_same(ngx_http_nixery_value_t *one,
     ngx_http_nixery_value_t *two)
 {
     return ngx_strcmp(one->value.data, two->value.data) == 0;
+}
+
+
+static ngx_uint_t
+ngx_http_nixery_same_packages(ngx_http_nixery_packages_t *one,
+    ngx_http_nixery_packages_t *two)
+{
+    return one->kind == two->kind
+           && one->submodules == two->submodules
+           && ngx_http_nixery_same(&one->name, &two->name)
+           && ngx_http_nixery_same_string(&one->ref, &two->ref)
+           && ngx_http_nixery_same_string(&one->credentials,
+                                          &two->credentials)
+           && ngx_http_nixery_same_string(&one->key, &two->key)
+           && ngx_http_nixery_same_string(&one->known_hosts,
+                                          &two->known_hosts);
+}
+
+
+static ngx_uint_t
+ngx_http_nixery_same_string(ngx_str_t *one, ngx_str_t *two)
+{
+    return one->len == two->len
+           && ngx_memcmp(one->data, two->data, one->len) == 0;
 }
 
 

@@ -8,8 +8,6 @@
 #include "nixery_layers.h"
 
 
-static char *ngx_http_nixery_set_value(ngx_conf_t *cf,
-    ngx_http_nixery_value_t *value, ngx_str_t *arg);
 static ngx_int_t ngx_http_nixery_valid_name(ngx_str_t *name,
     ngx_str_t *chars);
 
@@ -91,12 +89,6 @@ ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
-    while (value->value.len > 1
-           && value->value.data[value->value.len - 1] == '/')
-    {
-        value->value.data[--value->value.len] = '\0';
-    }
-
     /* a program without a slash is looked up in PATH */
 
     if (cmd->offset == offsetof(ngx_http_nixery_loc_conf_t, nix_build)
@@ -105,15 +97,23 @@ ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    if (ngx_conf_full_name(cf->cycle, &value->value, 0) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_nixery_full_path(cf, &value->value);
 }
 
 
-static char *
+char *
+ngx_http_nixery_full_path(ngx_conf_t *cf, ngx_str_t *path)
+{
+    while (path->len > 1 && path->data[path->len - 1] == '/') {
+        path->data[--path->len] = '\0';
+    }
+
+    return ngx_conf_full_name(cf->cycle, path, 0) == NGX_OK ? NGX_CONF_OK
+                                                            : NGX_CONF_ERROR;
+}
+
+
+char *
 ngx_http_nixery_set_value(ngx_conf_t *cf, ngx_http_nixery_value_t *value,
     ngx_str_t *arg)
 {
@@ -246,8 +246,9 @@ ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data)
 
 
 void
-ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
-    ngx_http_nixery_value_t *value, ngx_err_t err, const char *fmt, ...)
+ngx_http_nixery_conf_log(ngx_uint_t level, ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
+    ngx_err_t err, const char *fmt, ...)
 {
     u_char    errstr[NGX_MAX_CONF_ERRSTR], *p;
     va_list   args;
@@ -265,8 +266,7 @@ ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
     cf->conf_file->file.name.data = value->file;
     cf->conf_file->line = value->line;
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, err, "%*s",
-                       (size_t) (p - errstr), errstr);
+    ngx_conf_log_error(level, cf, err, "%*s", (size_t) (p - errstr), errstr);
 }
 
 
@@ -296,4 +296,55 @@ ngx_http_nixery_valid_name(ngx_str_t *name, ngx_str_t *chars)
     }
 
     return name->len ? NGX_OK : NGX_ERROR;
+}
+
+
+char *
+ngx_http_nixery_set_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_nixery_main_conf_t *nmcf = conf;
+
+    u_char     *p;
+    ssize_t     size;
+    ngx_str_t  *value, name, s;
+
+    if (nmcf->zone != NULL) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    name.data = value[1].data;
+
+    p = (u_char *) ngx_strchr(name.data, ':');
+
+    if (p == NULL || p == name.data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone \"%V\", it is \"NAME:SIZE\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    name.len = p - name.data;
+
+    s.data = p + 1;
+    s.len = value[1].data + value[1].len - s.data;
+
+    size = ngx_parse_size(&s);
+
+    if (size == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone size \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (size < (ssize_t) (8 * ngx_pagesize)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone \"%V\" is too small", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    nmcf->zone = ngx_http_nixery_zone_add(cf, &name, size);
+
+    return nmcf->zone ? NGX_CONF_OK : NGX_CONF_ERROR;
 }

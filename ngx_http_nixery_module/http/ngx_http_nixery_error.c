@@ -51,6 +51,9 @@ static const struct {
     { 504, "UNKNOWN" },            /* NIXERY_ERROR_TIMEOUT */
     { 429, "TOOMANYREQUESTS" },    /* NIXERY_ERROR_CANCELED */
     { 502, "UNKNOWN" },            /* NIXERY_ERROR_STORAGE */
+    { 502, "UNKNOWN" },            /* NIXERY_ERROR_SOURCE */
+    { 404, "MANIFEST_UNKNOWN" },   /* NIXERY_ERROR_REF */
+    { 502, "UNKNOWN" },            /* NIXERY_ERROR_MOVED */
     { 500, "UNKNOWN" }             /* NIXERY_ERROR_SYSTEM */
 };
 
@@ -84,12 +87,14 @@ ngx_http_nixery_error(ngx_http_request_t *r, ngx_uint_t status,
 
 ngx_int_t
 ngx_http_nixery_core_error(ngx_http_request_t *r, nixery_error_t *err,
-    ngx_http_nixery_build_t *build)
+    ngx_str_t *id)
 {
     u_char                   *p;
     size_t                    len;
+    ngx_str_t                 revision;
     ngx_uint_t                status, level;
     const char               *message, *code;
+    ngx_http_nixery_ctx_t    *ctx;
     ngx_http_nixery_fault_t   fault;
 
     status = ngx_http_nixery_faults[err->kind].status;
@@ -102,7 +107,7 @@ ngx_http_nixery_core_error(ngx_http_request_t *r, nixery_error_t *err,
 
     /* what a build met was logged once, when it ended */
 
-    if (build == NULL) {
+    if (id == NULL) {
         level = (status == NGX_HTTP_BAD_REQUEST) ? NGX_LOG_INFO : NGX_LOG_ERR;
 
         ngx_log_error(level, r->connection->log, 0, "nixery: %s", message);
@@ -115,7 +120,7 @@ ngx_http_nixery_core_error(ngx_http_request_t *r, nixery_error_t *err,
     fault.status = status;
     fault.code.data = (u_char *) code;
     fault.code.len = ngx_strlen(code);
-    fault.build = build->id;
+    fault.build = *id;
 
     if (err->log != NULL) {
         fault.log.data = (u_char *) err->log;
@@ -124,10 +129,15 @@ ngx_http_nixery_core_error(ngx_http_request_t *r, nixery_error_t *err,
 
     /* few clients show more than the message: it has to say it all */
 
+    ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
+
+    revision.data = (u_char *) ctx->revision.id;
+    revision.len = ngx_strlen(ctx->revision.id);
+
     len = ngx_strlen(message);
 
-    p = ngx_pnalloc(r->pool, len + sizeof(" (build )\n") - 1 + build->id.len
-                             + fault.log.len);
+    p = ngx_pnalloc(r->pool, len + sizeof(" (build , revision )\n") - 1
+                             + id->len + revision.len + fault.log.len);
     if (p == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -137,17 +147,43 @@ ngx_http_nixery_core_error(ngx_http_request_t *r, nixery_error_t *err,
     p = ngx_cpymem(p, message, len);
 
     if (status >= NGX_HTTP_INTERNAL_SERVER_ERROR) {
-        p = ngx_sprintf(p, " (build %V)", &build->id);
+        p = ngx_sprintf(p, revision.len ? " (build %V, revision %V)"
+                                        : " (build %V)",
+                        id, &revision);
 
         if (fault.log.len) {
             *p++ = '\n';
             p = ngx_cpymem(p, fault.log.data, fault.log.len);
         }
+
+    } else if (revision.len) {
+        p = ngx_sprintf(p, " (revision %V)", &revision);
     }
 
     fault.message.len = p - fault.message.data;
 
     return ngx_http_nixery_send_fault(r, &fault);
+}
+
+
+/* What a client brought about is no fault of the server. */
+
+ngx_uint_t
+ngx_http_nixery_error_level(nixery_error_t *err)
+{
+    switch (err->kind) {
+
+    case NIXERY_ERROR_NOT_FOUND:
+    case NIXERY_ERROR_PACKAGE:
+    case NIXERY_ERROR_REF:
+        return NGX_LOG_INFO;
+
+    case NIXERY_ERROR_CANCELED:
+        return NGX_LOG_NOTICE;
+
+    default:
+        return NGX_LOG_ERR;
+    }
 }
 
 

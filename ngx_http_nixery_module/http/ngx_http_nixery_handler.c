@@ -23,9 +23,8 @@ static ngx_str_t  ngx_http_nixery_empty = ngx_string("{}");
 ngx_int_t
 ngx_http_nixery_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                rc;
-    ngx_http_nixery_ctx_t   *ctx;
-    ngx_http_nixery_route_t  route;
+    ngx_int_t               rc;
+    ngx_http_nixery_ctx_t  *ctx;
 
     rc = ngx_http_discard_request_body(r);
 
@@ -45,6 +44,15 @@ ngx_http_nixery_handler(ngx_http_request_t *r)
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_http_nixery_not_allowed(r);
     }
+
+    return ngx_http_nixery_request(r);
+}
+
+
+ngx_int_t
+ngx_http_nixery_request(ngx_http_request_t *r)
+{
+    ngx_http_nixery_route_t  route;
 
     ngx_http_nixery_route(&r->uri, &route);
 
@@ -110,7 +118,6 @@ static ngx_int_t
 ngx_http_nixery_reference(ngx_http_request_t *r,
     ngx_http_nixery_route_t *route, nixery_image_t *image)
 {
-    int                          rc;
     char                         hex[NIXERY_HEX_LEN + 1], *reference;
     size_t                       len;
     ngx_uint_t                   tag;
@@ -127,10 +134,7 @@ ngx_http_nixery_reference(ngx_http_request_t *r,
     tag = route->kind == NGX_HTTP_NIXERY_MANIFEST
           && memchr(reference, ':', len) == NULL;
 
-    rc = tag ? nixery_tag_check(reference, len, &err)
-             : nixery_digest_parse(reference, len, hex, &err);
-
-    if (rc != NIXERY_OK) {
+    if (!tag && nixery_digest_parse(reference, len, hex, &err) != NIXERY_OK) {
         return ngx_http_nixery_answer_error(r, &err);
     }
 
@@ -141,7 +145,7 @@ ngx_http_nixery_reference(ngx_http_request_t *r,
     }
 
     if (tag) {
-        return ngx_http_nixery_manifest_tag(r, image);
+        return ngx_http_nixery_manifest_tag(r, image, &route->reference);
     }
 
     if (route->kind == NGX_HTTP_NIXERY_MANIFEST) {

@@ -23,11 +23,16 @@ static ngx_int_t ngx_http_nixery_set_type(ngx_http_request_t *r,
 
 
 ngx_int_t
-ngx_http_nixery_manifest_tag(ngx_http_request_t *r, nixery_image_t *image)
+ngx_http_nixery_manifest_tag(ngx_http_request_t *r, nixery_image_t *image,
+    ngx_str_t *tag)
 {
     ngx_int_t  rc;
 
-    rc = ngx_http_nixery_build(r, image);
+    rc = ngx_http_nixery_resolve(r, tag);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_nixery_build(r, image);
+    }
 
     if (rc == NGX_BUSY) {
         return ngx_http_nixery_error(r, NGX_HTTP_TOO_MANY_REQUESTS,
@@ -47,10 +52,10 @@ ngx_http_nixery_manifest_built(ngx_http_request_t *r,
     ngx_str_t        type, body;
     nixery_build_t  *job;
 
-    job = &build->job;
+    job = &build->build;
 
     if (job->error.kind != NIXERY_ERROR_NONE) {
-        return ngx_http_nixery_core_error(r, &job->error, build);
+        return ngx_http_nixery_core_error(r, &job->error, &build->job.id);
     }
 
     if (ngx_http_nixery_set_type(r, &type, job->media_type) != NGX_OK

@@ -8,6 +8,7 @@
 #include "nixery_work.h"
 
 
+static ngx_int_t ngx_http_nixery_add_zone(ngx_conf_t *cf);
 static ngx_int_t ngx_http_nixery_init_process(ngx_cycle_t *cycle);
 static void ngx_http_nixery_exit_process(ngx_cycle_t *cycle);
 static void ngx_http_nixery_exit_builds(ngx_cycle_t *cycle);
@@ -28,7 +29,6 @@ static ngx_conf_post_t  ngx_http_nixery_layers_post = {
     ngx_http_nixery_check_layers
 };
 
-static ngx_str_t  ngx_http_nixery_packages_kind = ngx_string("path");
 static ngx_str_t  ngx_http_nixery_storage_kind = ngx_string("directory");
 
 /* what may stand in a name besides letters and digits */
@@ -46,11 +46,18 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       NULL },
 
     { ngx_string("nixery_packages"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE2,
-      ngx_http_nixery_set_kind,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_2MORE,
+      ngx_http_nixery_set_packages,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_nixery_loc_conf_t, packages),
-      &ngx_http_nixery_packages_kind },
+      0,
+      NULL },
+
+    { ngx_string("nixery_channel_url"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_nixery_set_channel_url,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
     { ngx_string("nixery_builder"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -65,6 +72,20 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_nixery_loc_conf_t, storage),
       &ngx_http_nixery_storage_kind },
+
+    { ngx_string("nixery_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_nixery_set_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("nixery_cache_valid"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_nixery_loc_conf_t, cache_valid),
+      NULL },
 
     { ngx_string("nixery_thread_pool"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -121,7 +142,7 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
 
 static ngx_http_module_t  ngx_http_nixery_module_ctx = {
     ngx_http_nixery_add_variables,         /* preconfiguration */
-    NULL,                                  /* postconfiguration */
+    ngx_http_nixery_add_zone,              /* postconfiguration */
 
     ngx_http_nixery_create_main_conf,      /* create main configuration */
     NULL,                                  /* init main configuration */
@@ -177,6 +198,29 @@ ngx_module_t  ngx_http_nixery_cycle_module = {
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
+
+
+/* The default one; where no location is a registry nothing is shared. */
+
+static ngx_int_t
+ngx_http_nixery_add_zone(ngx_conf_t *cf)
+{
+    ngx_str_t                     name;
+    ngx_http_nixery_main_conf_t  *nmcf;
+
+    nmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_nixery_module);
+
+    if (nmcf->zone != NULL || nmcf->locations.nelts == 0) {
+        return NGX_OK;
+    }
+
+    ngx_str_set(&name, NGX_HTTP_NIXERY_ZONE);
+
+    nmcf->zone = ngx_http_nixery_zone_add(cf, &name,
+                                          NGX_HTTP_NIXERY_ZONE_SIZE);
+
+    return nmcf->zone ? NGX_OK : NGX_ERROR;
+}
 
 
 static ngx_int_t
@@ -244,7 +288,7 @@ ngx_http_nixery_exit_process(ngx_cycle_t *cycle)
 
     nmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_nixery_module);
 
-    if (nmcf == NULL || ngx_http_nixery_free_builds(nmcf) != NGX_OK) {
+    if (nmcf == NULL || ngx_http_nixery_job_free_all(nmcf) != NGX_OK) {
         return;
     }
 
@@ -270,7 +314,7 @@ ngx_http_nixery_exit_builds(ngx_cycle_t *cycle)
     nmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_nixery_module);
 
     if (nmcf != NULL) {
-        ngx_http_nixery_cancel_builds(nmcf);
+        ngx_http_nixery_job_cancel_all(nmcf);
     }
 }
 
@@ -299,7 +343,7 @@ ngx_http_nixery_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    ngx_rbtree_init(&nmcf->builds, &nmcf->sentinel,
+    ngx_rbtree_init(&nmcf->jobs, &nmcf->sentinel,
                     ngx_str_rbtree_insert_value);
 
     return nmcf;
@@ -320,7 +364,8 @@ ngx_http_nixery_create_loc_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     nlcf->nixery = { { 0, NULL }, NULL, 0 };
-     *     nlcf->packages = { { 0, NULL }, NULL, 0 };
+     *     nlcf->packages = { { { 0, NULL }, NULL, 0 }, 0, ... };
+     *     nlcf->channel_url = { { 0, NULL }, NULL, 0 };
      *     nlcf->builder = { { 0, NULL }, NULL, 0 };
      *     nlcf->storage = { { 0, NULL }, NULL, 0 };
      *     nlcf->nix_build = { { 0, NULL }, NULL, 0 };
@@ -331,6 +376,7 @@ ngx_http_nixery_create_loc_conf(ngx_conf_t *cf)
     nlcf->env = NGX_CONF_UNSET_PTR;
     nlcf->options = NGX_CONF_UNSET_PTR;
     nlcf->build_timeout = NGX_CONF_UNSET_MSEC;
+    nlcf->cache_valid = NGX_CONF_UNSET_MSEC;
     nlcf->max_layers = NGX_CONF_UNSET;
     nlcf->thread_pool = NGX_CONF_UNSET_PTR;
 
@@ -362,7 +408,11 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         }
     }
 
-    ngx_http_nixery_merge_value(&conf->packages, &prev->packages);
+    if (conf->packages.name.value.data == NULL) {
+        conf->packages = prev->packages;
+    }
+
+    ngx_http_nixery_merge_value(&conf->channel_url, &prev->channel_url);
     ngx_http_nixery_merge_value(&conf->builder, &prev->builder);
     ngx_http_nixery_merge_value(&conf->storage, &prev->storage);
     ngx_http_nixery_merge_value(&conf->nix_build, &prev->nix_build);
@@ -372,6 +422,8 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->options, prev->options, NULL);
     ngx_conf_merge_msec_value(conf->build_timeout, prev->build_timeout,
                               30 * 60 * 1000);
+    ngx_conf_merge_msec_value(conf->cache_valid, prev->cache_valid,
+                              5 * 60 * 1000);
     ngx_conf_merge_value(conf->max_layers, prev->max_layers,
                          NGX_HTTP_NIXERY_LAYERS);
     ngx_conf_merge_ptr_value(conf->thread_pool, prev->thread_pool, NULL);

@@ -9,6 +9,8 @@
 
 static ngx_int_t ngx_http_nixery_string_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_nixery_revision_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_nixery_time_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_nixery_cache_variable(ngx_http_request_t *r,
@@ -25,6 +27,10 @@ static ngx_http_variable_t  ngx_http_nixery_vars[] = {
     { ngx_string("nixery_digest"), NULL,
       ngx_http_nixery_string_variable,
       offsetof(ngx_http_nixery_ctx_t, digest),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("nixery_revision"), NULL,
+      ngx_http_nixery_revision_variable, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("nixery_build_id"), NULL,
@@ -94,6 +100,29 @@ ngx_http_nixery_string_variable(ngx_http_request_t *r,
     v->not_found = 0;
     v->len = value->len;
     v->data = value->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_nixery_revision_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_nixery_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
+
+    if (ctx == NULL || ctx->revision.id[0] == '\0') {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->len = ngx_strlen(ctx->revision.id);
+    v->data = (u_char *) ctx->revision.id;
 
     return NGX_OK;
 }

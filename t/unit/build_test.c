@@ -71,6 +71,7 @@ typedef struct {
     char                *storage_path;
     char                *temp;
     nixery_settings_t    settings;
+    nixery_source_t      source;
     probe_t              probe;
     nixery_build_t       build;
 } fixture_t;
@@ -190,7 +191,7 @@ known_images_need_no_nix(void **state)
     fixture_t  *f;
 
     f = *state;
-    f->settings.immutable = 1;
+    f->source.immutable = 1;
 
     start(f, "hello");
     assert_built(f);
@@ -833,6 +834,7 @@ keys(void **state)
 {
     char                *key, *again;
     fixture_t           *f;
+    nixery_source_t      source;
     nixery_settings_t    s;
 
     char  *env[] = { (char *) "NIXPKGS_ALLOW_UNFREE=1", NULL };
@@ -840,6 +842,7 @@ keys(void **state)
 
     f = *state;
     s = f->settings;
+    source = f->source;
 
     key = key_of(&s, "ab/c");
     assert_int_equal(strlen(key), NIXERY_HEX_LEN);
@@ -877,7 +880,17 @@ keys(void **state)
     assert_key_differs(&s, "ab/c", key);
     s.builder_id = f->settings.builder_id;
 
-    s.nix.source = "path!/another";
+    s.nix.source = &source;
+
+    source.name = "/another";
+    assert_key_differs(&s, "ab/c", key);
+    source.name = f->source.name;
+
+    source.kind = NIXERY_SOURCE_GIT;
+    assert_key_differs(&s, "ab/c", key);
+    source.kind = f->source.kind;
+
+    source.submodules = 1;
     assert_key_differs(&s, "ab/c", key);
     s.nix.source = f->settings.nix.source;
 
@@ -923,7 +936,8 @@ make_fixture(void **state)
 
     f->settings.nix.program = f->script;
     f->settings.nix.builder = "/builder.nix";
-    f->settings.nix.source = "path!/packages";
+    f->settings.nix.source = &f->source;
+    f->source.name = "/packages";
     f->settings.nix.timeout = 60000;
     f->settings.builder_id = "builder";
     f->settings.system = "x86_64-linux";
@@ -1166,7 +1180,7 @@ start(fixture_t *f, const char *name)
                                         &f->build.error),
                      NIXERY_OK);
     assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
-                                      f->build.key),
+                                      &f->build.revision, f->build.key),
                      NIXERY_OK);
 
     f->probe.build = &f->build;
@@ -1315,15 +1329,17 @@ static char *
 key_of(const nixery_settings_t *settings, const char *name)
 {
     char            *key;
-    nixery_error_t   err = { 0 };
-    nixery_image_t   image;
+    nixery_error_t     err = { 0 };
+    nixery_image_t     image;
+    nixery_revision_t  revision = { 0 };
 
     key = malloc(NIXERY_HEX_LEN + 1);
     assert_non_null(key);
 
     assert_int_equal(nixery_image_parse(&image, name, strlen(name), &err),
                      NIXERY_OK);
-    assert_int_equal(nixery_build_key(settings, &image, key), NIXERY_OK);
+    assert_int_equal(nixery_build_key(settings, &image, &revision, key),
+                     NIXERY_OK);
     nixery_image_free(&image);
 
     return key;
@@ -1415,7 +1431,8 @@ builder(void *data)
 
     if (nixery_image_parse(&build.image, "hello", 5, &build.error)
         != NIXERY_OK
-        || nixery_build_key(&f->settings, &build.image, build.key)
+        || nixery_build_key(&f->settings, &build.image, &build.revision,
+                            build.key)
            != NIXERY_OK)
     {
         return NULL;

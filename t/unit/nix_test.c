@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "unit.h"
-#include "nixery_nix.h"
+#include "nixery_fetch.h"
 
 
 /*
@@ -36,6 +36,8 @@ typedef struct {
     char              *root;
     char              *home;
     nixery_nix_t       nix;
+    nixery_source_t    source;
+    nixery_revision_t  revision;
     nixery_image_t     image;
     nixery_cancel_t    cancel;
     nixery_error_t     err;
@@ -113,7 +115,9 @@ assert_arguments(fixture_t *f, const char *before, const char *packages,
                     format("--out-link\n%s\n%s"
                            "--argstr\nname\n%s\n--argstr\npackages\n%s\n"
                            "--argstr\npkgSource\npath!/the \"packages\"\n"
-                           "%s/the builder.nix\n",
+                           "%s--argstr\nsrcType\npath\n"
+                           "--argstr\nsrcArgs\n/the \"packages\"\n"
+                           "/the builder.nix\n",
                            f->root, before, f->image.name, packages, behind));
 }
 
@@ -185,12 +189,34 @@ set_image(fixture_t *f, const char *name)
 static int
 build(fixture_t *f)
 {
+    int                   rc;
+    nixery_fetch_t        fetch;
+    nixery_nix_request_t  request;
+
     nixery_error_free(&f->err);
     free(f->path);
     f->path = NULL;
 
-    return nixery_nix_build(&f->nix, &f->image, f->root, f->home, &f->cancel,
-                            &f->path, &f->err);
+    memset(&fetch, 0, sizeof(nixery_fetch_t));
+    memset(&request, 0, sizeof(nixery_nix_request_t));
+
+    fetch.nix = &f->nix;
+    fetch.work = f->dir;
+    fetch.temp_path = f->dir;
+    fetch.cancel = &f->cancel;
+    fetch.deadline = nixery_now() + f->nix.timeout;
+
+    request.image = &f->image;
+    request.revision = &f->revision;
+    request.root = f->root;
+
+    assert_int_equal(nixery_fetch_open(&fetch, &f->err), NIXERY_OK);
+
+    rc = nixery_nix_build(&fetch, &request, &f->path, &f->err);
+
+    nixery_fetch_close(&fetch);
+
+    return rc;
 }
 
 
@@ -243,7 +269,8 @@ make_fixture(void **state)
 
     f->nix.program = f->script;
     f->nix.builder = "/the builder.nix";
-    f->nix.source = "path!/the \"packages\"";
+    f->nix.source = &f->source;
+    f->source.name = "/the \"packages\"";
     f->nix.timeout = MINUTE;
 
     set_image(f, "git/hello");

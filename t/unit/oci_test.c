@@ -378,7 +378,7 @@ config_of(const char *contents, const char *system)
 {
     nixery_buf_t        json = { 0 };
     nixery_error_t      err = { 0 };
-    nixery_oci_image_t  image;
+    nixery_oci_image_t  image = { 0 };
 
     image.system = system;
     image.title = "a/b";
