@@ -20,9 +20,11 @@ so := $(build)/ngx_http_nixery_module.so
 # Debian packages, each group on top of the first
 build_packages := gcc make nginx nginx-dev libarchive-dev libcjson-dev \
 	libdeflate-dev libssl-dev
-run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates perl
+run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates perl \
+	git
 test_packages := $(run_packages) bash-static libcmocka-dev skopeo podman runc \
-	libarchive-tools python3 curl openssl valgrind procps
+	libarchive-tools python3 curl openssl valgrind procps fcgiwrap \
+	openssh-client openssh-server
 asan_packages := clang libclang-rt-14-dev dpkg-dev libpcre2-dev zlib1g-dev
 lint_packages := clang-format clang-tidy cppcheck shellcheck \
 	libperl-critic-perl binutils

@@ -12,9 +12,9 @@ use base qw(Exporter);
 
 our @EXPORT = qw(
     calls children containers cpu_time descriptors eventually fake_mode go
-    leaving left_over manifest nixery objects partial prepare processes
-    received refused reply store_add text_result truth unique watch watched
-    whole wipe workers
+    leaving left_over manifest nixery objects package_set partial prepare
+    processes received refused reply store_add text_result truth unique watch
+    watched whole wipe workers
 );
 
 use Digest::SHA;
@@ -44,7 +44,7 @@ sub prepare {
 
     copy("$FindBin::Bin/fixtures/nix/$_", "$d/packages/$_")
         for qw(default.nix text.nix);
-    copy("$FindBin::Bin/harness/fake-nix-build", "$d/fake/nix-build");
+    copy("$FindBin::Bin/harness/fake-program", "$d/fake/nix-build");
 
     for my $tool (qw(busybox bash-static)) {
         copy("/bin/$tool", "$d/packages/seed/$tool")
@@ -96,36 +96,53 @@ sub nixery {
 
 sub unique {
     my ($t, $script) = @_;
+    my $file = $t->testdir() . '/packages/unique.nix';
+
+    $t->write_file('packages/unique.nix',
+                   package_set($t, './default.nix', unique => $script));
+    chmod(0644, $file);
+
+    return $file;
+}
+
+
+# The text of a set: the one of that file, which the seed is beside, with such
+# packages on top, NAME => SHELL SCRIPT.
+
+sub package_set {
+    my ($t, $base, %scripts) = @_;
     my $d = $t->testdir();
 
-    $t->write_file('packages/unique.nix', <<"EOF");
+    my $packages = join '', map { "  $_ = run \"$_\" ''$scripts{$_}'';\n" }
+                            sort keys %scripts;
+
+    return <<"EOF";
 { system ? builtins.currentSystem }:
 
-import ./default.nix { inherit system; } // rec {
+let
   seed = builtins.path { name = "busybox"; path = ./seed; };
 
-  unique = derivation {
-    name = "unique";
-    inherit system;
+  run = name: script: derivation {
+    inherit name system;
     builder = "\${seed}/busybox";
-    args = [ "sh" "-ec" ''bb() { \${seed}/busybox "\$@"; }; $script'' ];
+    args = [ "sh" "-ec" "bb() { \${seed}/busybox \\"\$@\\"; }; \${script}" ];
     test = "$d";
   };
-}
+
+in import $base { inherit system; } // {
+$packages}
 EOF
-
-    chmod(0644, "$d/packages/unique.nix");
-
-    return "$d/packages/unique.nix";
 }
 
+
+# What the fake does from now on: that of nix-build, or the one that is named,
+# "git" or the git of Nix, "nix-git".
 
 sub fake_mode {
-    my ($t, $mode) = @_;
+    my ($t, $mode, $program) = @_;
 
-    unlink($t->testdir() . '/fake/go');
-    $t->write_file('fake/mode', "$mode\n");
-    chmod(0644, $t->testdir() . '/fake/mode');
+    unlink($t->testdir() . '/fake/' . _fake_file($program, 'go'));
+    _fake_write($t, $program, 'mode', "$mode\n");
 
     return;
 }
@@ -134,8 +151,8 @@ sub fake_mode {
 # Lets a fake that waits go on.
 
 sub go {
-    my ($t) = @_;
-    $t->write_file('fake/go', '');
+    my ($t, $program) = @_;
+    _fake_write($t, $program, 'go', '');
     return;
 }
 
@@ -143,11 +160,29 @@ sub go {
 # The calls of the fake so far, each a list of arguments.
 
 sub calls {
-    my ($t) = @_;
+    my ($t, $program) = @_;
+    my $file = 'fake/' . _fake_file($program, 'calls');
 
-    return if !-e $t->testdir() . '/fake/calls';
+    return if !-e $t->testdir() . "/$file";
 
-    return map { decode_json($_) } split /\n/, $t->read_file('fake/calls');
+    return map { decode_json($_) } split /\n/, $t->read_file($file);
+}
+
+
+sub _fake_file {
+    my ($program, $name) = @_;
+    return defined $program ? "$program-$name" : $name;
+}
+
+
+sub _fake_write {
+    my ($t, $program, $name, $content) = @_;
+    my $file = 'fake/' . _fake_file($program, $name);
+
+    $t->write_file($file, $content);
+    chmod(0644, $t->testdir() . "/$file");
+
+    return;
 }
 
 
