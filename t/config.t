@@ -18,120 +18,18 @@ use File::Copy;
 use POSIX ();
 use Test::Nginx qw/:DEFAULT http_end/;
 use Test::Nixery;
+use Test::NixeryConfig;
 
 my $t = Test::Nginx->new()->has(qw/http rewrite access/);
 my $d = $t->testdir();
 
-# workers are what "user" says only when root starts them
 my $root = $> == 0;
-my $user = ($ENV{TEST_NGINX_GLOBALS} // '') =~ /\buser\s+([^\s;]+)/
-    ? $1 : 'nobody';
-my $who = $root ? ", user \"$user\"" : '';
+my $user = workers_user();
+my $who = who();
 
 prepare($t);
 
 ###############################################################################
-
-# A configuration in a file of its own.
-
-sub configure {
-    my ($t, $http, %extra) = @_;
-
-    my $file = $extra{file} // 'test.conf';
-    my $main = $extra{main} // '';
-
-    $t->write_file_expand($file, <<"EOF");
-
-%%TEST_GLOBALS%%
-
-daemon off;
-$main
-
-events {
-}
-
-http {
-    %%TEST_GLOBALS_HTTP%%
-    $http
-}
-
-EOF
-
-    return $file;
-}
-
-
-# What "nginx -t" prints, and its exit code.
-
-sub check {
-    my ($t, $file, %extra) = @_;
-    my $d = $t->testdir();
-
-    local $ENV{PATH} = $extra{path} // $ENV{PATH};
-
-    my $command = "$Test::Nginx::NGINX -t -p '$d/' -c '$file' -e error.log";
-
-    $command = "unshare -m sh -c \"$extra{mount} && $command\""
-        if $extra{mount};
-
-    my $output = qx($command 2>&1);
-
-    return ($output, $? >> 8);
-}
-
-
-# The line of a file that has the mark, or begins with that directive.
-
-sub line_of {
-    my ($t, $file, $mark) = @_;
-    my $n = 0;
-
-    for my $line (split /\n/, $t->read_file($file)) {
-        $n++;
-        return $n if $line =~ /# here$/
-            || defined $mark && $line =~ /^\s*\Q$mark\E[ ;]/;
-    }
-
-    die "no line is marked in \"$file\"\n";
-}
-
-
-# One test: refused with that message, once, and the place.
-
-sub wrong {
-    my ($t, $http, $message, $name, %extra) = @_;
-    my $d = $t->testdir();
-
-    my $file = configure($t, $http, %extra);
-    my $place = $extra{place} // $file;
-    my $line = line_of($t, $place, $extra{mark});
-
-    my ($output, $code) = check($t, $file, %extra);
-    my @errors = $output =~ /^nginx: \[emerg\] (.*)$/gm;
-
-    ok($code == 1 && "@errors" eq "$message in $d/$place:$line"
-       && $output !~ /runtime error|Sanitizer/, "refused: $name")
-        or diag("exit code $code, line $line: $output");
-
-    return;
-}
-
-
-# One test: accepted, and nothing to say about it.
-
-sub right {
-    my ($t, $http, $name, %extra) = @_;
-
-    my ($output, $code) = check($t, configure($t, $http, %extra), %extra);
-
-    ok($code == 0 && $output =~ /test is successful/
-       && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/
-       && $output !~ /runtime error|Sanitizer/, "accepted: $name")
-        or diag("exit code $code: $output");
-
-    return;
-}
-
 
 # What "nginx -t" prints when another user runs it.
 
@@ -161,20 +59,6 @@ sub as {
     return $output;
 }
 
-
-# A location with those directives; one with a text before them.
-
-sub location {
-    my ($t, %directives) = @_;
-    return "server { listen 127.0.0.1:8080; location /v2 {\n"
-        . nixery($t, %directives) . "\n} }\n";
-}
-
-
-sub around {
-    my ($t, $text) = @_;
-    return location($t) =~ s/nixery;/nixery;\n$text/r;
-}
 
 ###############################################################################
 
@@ -221,12 +105,6 @@ my $nofile = "(22: Invalid argument)";
 
 # The messages that more than one directive has.
 
-sub number {
-    my ($directive) = @_;
-    return qq{invalid number of arguments in "nixery_$directive" directive};
-}
-
-
 sub unmade {
     my ($directive, $path, $why) = @_;
 
@@ -269,19 +147,10 @@ my @wrong = (
      'packages relative to the prefix'],
     ['packages', 'path ""', 'empty path in "nixery_packages"',
      'packages, empty path'],
-    ['packages', 'git http://127.0.0.1/x', 'unknown kind "git" of '
-     . '"nixery_packages", the only one known is "path"',
-     'packages of an unknown kind'],
-    ['packages', 'Path /x', 'unknown kind "Path" of "nixery_packages", '
-     . 'the only one known is "path"',
-     'packages, a kind in another case'],
-    ['packages', '"" /x', 'unknown kind "" of "nixery_packages", '
-     . 'the only one known is "path"',
-     'packages, empty kind'],
     ['packages', "$d/packages", number('packages'), 'packages, no kind'],
     ['packages', 'path', number('packages'), 'packages, no path'],
-    ['packages', "path $d/packages x", number('packages'),
-     'packages, two paths'],
+    ['packages', "path $d/packages x",
+     'invalid parameter "x" of "nixery_packages"', 'packages, two paths'],
 
     ['builder', "$d/none.nix", qq{$builder: "$d/none.nix"$who $absent},
      'builder that is not there'],
@@ -304,8 +173,8 @@ my @wrong = (
      'program that is a pipe'],
     ['nix_build', './none', qq{$program: "$d/./none"$who $absent},
      'program relative to the prefix'],
-    ['nix_build', 'no-such-program', qq{no program "no-such-program" in PATH }
-     . qq{"$ENV{PATH}", install Nix or set "nixery_nix_build" to its full path},
+    ['nix_build', 'no-such-program', qq{no program "no-such-program" in PATH, }
+     . 'install Nix or set "nixery_nix_build" to its full path',
      'program that is not in PATH'],
     ['nix_build', '""', 'empty path in "nixery_nix_build"', 'program, empty'],
     ['nix_build', 'nix-build --option', number('nix_build'),
@@ -425,10 +294,6 @@ my @blocks = (
 
     # what is needed
     ["server { location /v2 {\nnixery; # here\n"
-     . "nixery_storage directory $d/storage; } }",
-     '"nixery" needs "nixery_packages", add "nixery_packages path DIR;" '
-     . $needs, 'no packages'],
-    ["server { location /v2 {\nnixery; # here\n"
      . "nixery_packages path $d/packages; } }",
      '"nixery" needs "nixery_storage", add "nixery_storage directory PATH;" '
      . $needs, 'no storage'],
@@ -448,8 +313,8 @@ my @blocks = (
     # a default stands nowhere
     ["server { location /v2 { # a comment\nnixery; # here\n"
      . nixery($t, nix_build => undef) =~ s/^nixery;//r . '} }',
-     qq{no program "nix-build" in PATH "$d/empty", install Nix or set }
-     . '"nixery_nix_build" to its full path',
+     'no program "nix-build" in PATH, install Nix or set "nixery_nix_build" to '
+     . 'its full path',
      'the default program is not in PATH', path => "$d/empty"],
 
     # all are looked at
@@ -568,8 +433,6 @@ sub state {
 }
 
 
-my $self = $root ? $user : getpwuid($>);
-
 $t->plan(@wrong + @texts + @blocks + @denied + @right + 43);
 
 mkdir("$d/locked");
@@ -651,11 +514,11 @@ is(scalar(my @none = calls($t)), 0, 'no word with Nix');
 
 # what it leaves behind
 
-is(state("$d/nixery_temp"), "0700 $self", 'a temp path that was made');
-is(state("$d/storage"), "0700 $self", 'a storage that was made');
-is(state("$d/storage/$_"), "0755 $self", "its $_")
+is(state("$d/nixery_temp"), "0700 $user", 'a temp path that was made');
+is(state("$d/storage"), "0700 $user", 'a storage that was made');
+is(state("$d/storage/$_"), "0755 $user", "its $_")
     for qw(layers manifests builds);
-is(state("$d/storage/tmp"), "0700 $self", 'its work files');
+is(state("$d/storage/tmp"), "0700 $user", 'its work files');
 is(state("$d/open"), '0777 ' . getpwuid($>), 'a storage that was there');
 is(state("$d/closed"), '0755 ' . getpwuid($>), 'one that is not good');
 is(state("$d/none"), 'none', 'nothing made for others');

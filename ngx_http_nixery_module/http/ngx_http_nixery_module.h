@@ -268,9 +268,9 @@ ngx_int_t ngx_http_nixery_open(ngx_http_request_t *r, const char *hex,
     ngx_str_t *path, ngx_open_file_info_t *of);
 
 /*
- * NGX_OK: ctx->revision is what the tag stands for.  Else the request waits for
- * that, NGX_DONE, and then goes on by ngx_http_nixery_request(); NGX_BUSY; or
- * a status.
+ * NGX_DECLINED: ctx->revision is what the tag stands for, go on.  Else the
+ * request waits for that, NGX_DONE, and goes on by ngx_http_nixery_request();
+ * or NGX_BUSY; or it is answered.
  */
 ngx_int_t ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag);
 ngx_int_t ngx_http_nixery_resolve_again(ngx_http_request_t *r);

@@ -52,7 +52,7 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
 
     if (ctx->resolved) {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     ngx_memzero(&err, sizeof(nixery_error_t));
@@ -61,7 +61,7 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
                            (char *) tag->data, tag->len, &ctx->revision, &err);
 
     if (rc == NIXERY_OK) {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     if (rc != NIXERY_DECLINED) {
@@ -80,7 +80,7 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
                                  &ctx->revision)
         == NGX_OK)
     {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     return ngx_http_nixery_resolve_start(r, tag, key);

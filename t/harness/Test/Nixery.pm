@@ -14,7 +14,7 @@ our @EXPORT = qw(
     calls children containers cpu_time descriptors eventually fake_mode go
     leaving left_over manifest nixery objects package_set partial prepare
     processes received refused reply store_add text_result truth unique watch
-    watched whole wipe workers
+    watched whole wipe workers workers_user
 );
 
 use Digest::SHA;
@@ -61,6 +61,16 @@ sub prepare {
     fake_mode($t, 'real');
 
     return;
+}
+
+
+# Who the workers are: what "user" says, but only when root starts them.
+
+sub workers_user {
+    return scalar getpwuid($>) if $> != 0;
+
+    my $globals = $ENV{TEST_NGINX_GLOBALS} // '';
+    return $globals =~ /\buser\s+([^\s;]+)/ ? $1 : 'nobody';
 }
 
 

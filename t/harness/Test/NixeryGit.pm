@@ -237,8 +237,7 @@ sub give {
 
     return if $> != 0;
 
-    my $globals = $ENV{TEST_NGINX_GLOBALS} // '';
-    my $user = $globals =~ /\buser\s+([^\s;]+)/ ? $1 : 'nobody';
+    my $user = workers_user();
     my ($uid, $gid) = (getpwnam($user))[2, 3];
 
     chown($uid, $gid, @files) == @files
