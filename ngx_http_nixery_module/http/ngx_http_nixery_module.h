@@ -30,6 +30,11 @@
 #define NGX_HTTP_NIXERY_CACHE_MISS  1   /* a build was started */
 #define NGX_HTTP_NIXERY_CACHE_WAIT  2   /* a running build was joined */
 #define NGX_HTTP_NIXERY_CACHE_HIT   3   /* it was stored already */
+#define NGX_HTTP_NIXERY_CACHE_STALE 4   /* of a revision that may be old */
+
+#define NGX_HTTP_NIXERY_STALE_OFF      0x0002
+#define NGX_HTTP_NIXERY_STALE_ERROR    0x0004
+#define NGX_HTTP_NIXERY_STALE_TIMEOUT  0x0008
 
 
 typedef struct ngx_http_nixery_job_s  ngx_http_nixery_job_t;
@@ -93,6 +98,7 @@ typedef struct {
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
     ngx_msec_t                       build_timeout;
     ngx_msec_t                       cache_valid;
+    ngx_uint_t                       use_stale;   /* NGX_HTTP_NIXERY_STALE_ */
     ngx_int_t                        max_layers;
     ngx_thread_pool_t               *thread_pool;   /* NULL: the default */
 
@@ -133,6 +139,7 @@ typedef struct {
     ngx_http_nixery_job_t           *job;        /* NULL: it does not */
 
     unsigned                         resolved:1;
+    unsigned                         stale:1;    /* the revision is */
     unsigned                         waited:1;   /* it has a cleanup */
 } ngx_http_nixery_ctx_t;
 
