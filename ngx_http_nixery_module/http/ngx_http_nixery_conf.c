@@ -85,9 +85,10 @@ ngx_http_nixery_init_location(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t   **location;
     ngx_http_nixery_registry_t   **registry;
 
-    if (ngx_http_nixery_required(cf, nlcf, &nlcf->storage, "nixery_storage",
-                                 "directory PATH")
-        != NGX_OK
+    if (ngx_http_nixery_environment(cf, nmcf, nlcf) != NGX_OK
+        || ngx_http_nixery_required(cf, nlcf, &nlcf->storage,
+                                    "nixery_storage", "directory PATH")
+           != NGX_OK
         || ngx_http_nixery_defaults(cf, nlcf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -155,6 +156,12 @@ ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         {
             return NGX_ERROR;
         }
+    }
+
+    /* not when merged: the environment comes before */
+
+    if (nlcf->build_timeout == NGX_CONF_UNSET_MSEC) {
+        nlcf->build_timeout = NGX_HTTP_NIXERY_TIMEOUT;
     }
 
     if (nlcf->nix_build.value.data == NULL) {

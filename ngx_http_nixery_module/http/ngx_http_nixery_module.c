@@ -377,13 +377,13 @@ ngx_http_nixery_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
-     *     nlcf->nixery = { { 0, NULL }, NULL, 0 };
-     *     nlcf->packages = { { { 0, NULL }, NULL, 0 }, 0, ... };
-     *     nlcf->channel_url = { { 0, NULL }, NULL, 0 };
-     *     nlcf->builder = { { 0, NULL }, NULL, 0 };
-     *     nlcf->storage = { { 0, NULL }, NULL, 0 };
-     *     nlcf->nix_build = { { 0, NULL }, NULL, 0 };
-     *     nlcf->temp_path = { { 0, NULL }, NULL, 0 };
+     *     nlcf->nixery = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->packages = { { { 0, NULL }, NULL, NULL, 0 }, 0, ... };
+     *     nlcf->channel_url = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->builder = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->storage = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->nix_build = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->temp_path = { { 0, NULL }, NULL, NULL, 0 };
      *     nlcf->use_stale = 0;
      *     nlcf->registry = NULL;
      */
@@ -436,7 +436,7 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->env, prev->env, NULL);
     ngx_conf_merge_ptr_value(conf->options, prev->options, NULL);
     ngx_conf_merge_msec_value(conf->build_timeout, prev->build_timeout,
-                              30 * 60 * 1000);
+                              NGX_CONF_UNSET_MSEC);
     ngx_conf_merge_msec_value(conf->cache_valid, prev->cache_valid,
                               5 * 60 * 1000);
     ngx_conf_merge_bitmask_value(conf->use_stale, prev->use_stale,
