@@ -36,6 +36,7 @@
 #define CONTENTS   "/nix/store/44444444444444444444444444444444-contents"
 #define RESULT     "/nix/store/55555555555555555555555555555555-result.json"
 #define BLOBS      "/nix/store/66666666666666666666666666666666-blobs"
+#define TARBALL    "/nix/store/77777777777777777777777777777777-layer.tar"
 
 /* The digest of the fixture's image: what it must be on every machine. */
 
@@ -103,6 +104,7 @@ static char *blob(const char *name, const char *text);
 static void make_prebuilt(const char *manifest, const char *name,
     const char *md5);
 static char *prebuilt_manifest(size_t layer_size);
+static char *make_prepared(const char *members);
 static void *builder(void *data);
 static void *canceler(void *data);
 
@@ -464,6 +466,66 @@ prebuilt_that_lies(void **state)
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "neither the type nor the shape");
     free(manifest);
+}
+
+
+/* What the builder packed is the top layer as it is. */
+
+static void
+prepared(void **state)
+{
+    char       *hash, *key, *path, *text;
+    fixture_t  *f;
+
+    f = *state;
+
+    hash = make_prepared("-C " CONTENTS " .");
+
+    start(f, "hello");
+    assert_built(f);
+    assert_image_whole(f);
+    assert_int_equal(f->build.layers_made, 5);
+    assert_string_equal(f->build.media_type, NIXERY_OCI_MANIFEST);
+
+    run_shell(format("! grep -q SSL_CERT_FILE '%s'/layers/*",
+                     f->storage_path));
+    run_shell(format("cd '%s'/layers && grep -ho 'sha256:[0-9a-f]*' %s |"
+                     " tail -n 1 | cut -c 8- | xargs zcat | cmp - " TARBALL,
+                     f->storage_path, f->build.digest));
+
+    /* known by its hash, whatever its path */
+
+    key = malloc(NIXERY_HEX_LEN + 1);
+    assert_non_null(key);
+    assert_int_equal(nixery_layer_key_tarball(hash, key), NIXERY_OK);
+
+    path = object_path(f, "builds", key);
+    assert_int_equal(access(path, F_OK), 0);
+
+    text = strdup(f->build.digest);
+    start(f, "hello");
+    assert_built(f);
+    assert_int_equal(f->build.layers_reused, 5);
+    assert_string_equal(f->build.digest, text);
+
+    /* what does not fit is found out, and nothing is stored */
+
+    wipe_storage(f);
+
+    run_shell(format("sed -i 's/%s/%064d/' " RESULT, hash, 0));
+    start(f, "hello");
+    assert_failed(f, NIXERY_ERROR_RESULT,
+                  "the builder says the SHA-256 of layer \"" TARBALL "\" is 00");
+    assert_int_equal(f->probe.calls, 0);
+
+    run_shell(format("rm " TARBALL));
+    start(f, "hello");
+    assert_failed(f, NIXERY_ERROR_RESULT, "can't be read: No such file");
+
+    free(text);
+    free(path);
+    free(key);
+    free(hash);
 }
 
 
@@ -1401,6 +1463,30 @@ prebuilt_manifest(size_t layer_size)
 }
 
 
+/* The fixture's graph, and a tar of these; returns its SHA-256. */
+
+static char *
+make_prepared(const char *members)
+{
+    char  *hash, *graph;
+
+    run_shell(format("tar -cf " TARBALL " --sort=name %s", members));
+
+    hash = output_of(format("sha256sum < " TARBALL));
+    hash[NIXERY_HEX_LEN] = '\0';
+
+    graph = output_of(format("sed 's/,{\"path\":\"%s.*//; s/.*\"graph\"://' "
+                             RESULT, "[^\"]*-contents"));
+
+    run_shell(format("echo '{\"runtimeGraph\":{\"graph\":%s]},\"symlinkLayer\":"
+                     "{\"path\":\"" TARBALL "\",\"tarHash\":\"%s\",\"size\":'"
+                     "$(stat -c %%s " TARBALL ")'}}' > " RESULT, graph, hash));
+    free(graph);
+
+    return hash;
+}
+
+
 static void *
 builder(void *data)
 {
@@ -1584,6 +1670,7 @@ main(int argc, char *const *argv)
         test(bad_records_are_replaced),
         test(prebuilt),
         test(prebuilt_that_lies),
+        test(prepared),
         test(nix_fails),
         test(system_without_platform),
         test(path_vanishes),
