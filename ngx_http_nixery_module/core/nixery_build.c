@@ -47,7 +47,7 @@ nixery_build_key(const nixery_settings_t *settings,
     nixery_sha256_string(sha, NIXERY_FORMAT);
     nixery_sha256_string(sha, settings->nix.source);
     nixery_sha256_string(sha, image->system ? image->system
-                                            : settings->system);
+                                            : settings->nix.system);
     nixery_sha256_string(sha, settings->builder_id);
 
     (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);

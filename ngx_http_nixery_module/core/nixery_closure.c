@@ -259,7 +259,7 @@ nixery_closure_image(nixery_closure_t *c, nixery_error_t *err)
     image = c->image;
 
     image.system = build->image.system ? build->image.system
-                                       : build->settings->system;
+                                       : build->settings->nix.system;
 
     if (c->result->system != NULL) {
         image.system = c->result->system;

@@ -22,6 +22,7 @@
 static int nixery_nix_packages(nixery_nix_call_t *call, nixery_error_t *err);
 static int nixery_nix_run(nixery_nix_call_t *call, nixery_error_t *err);
 static char **nixery_nix_argv(nixery_nix_call_t *call, const char *skip);
+static size_t nixery_nix_source(const char *source, const char **argv);
 static char **nixery_nix_env(nixery_nix_call_t *call);
 static int nixery_nix_env_add(char **env, size_t *n, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -209,7 +210,7 @@ nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
     const char   **argv;
     char *const   *option;
 
-    n = 20;
+    n = 26;
 
     for (option = call->nix->options; option != NULL && *option; option += 2) {
         n += 3;
@@ -241,11 +242,12 @@ nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
     argv[n++] = "pkgSource";
     argv[n++] = call->nix->source;
 
-    if (call->image->system != NULL) {
-        argv[n++] = "--argstr";
-        argv[n++] = "system";
-        argv[n++] = call->image->system;
-    }
+    n += nixery_nix_source(call->nix->source, &argv[n]);
+
+    argv[n++] = "--argstr";
+    argv[n++] = "system";
+    argv[n++] = call->image->system ? call->image->system
+                                    : call->nix->system;
 
     if (skip != NULL) {
         argv[n++] = "--argstr";
@@ -256,6 +258,26 @@ nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
     argv[n] = call->nix->builder;
 
     return (char **) argv;
+}
+
+
+/* The source as Nixery's newest builder takes it. */
+
+static size_t
+nixery_nix_source(const char *source, const char **argv)
+{
+    if (strncmp(source, "path!", 5) != 0) {
+        return 0;
+    }
+
+    argv[0] = "--argstr";
+    argv[1] = "srcType";
+    argv[2] = "path";
+    argv[3] = "--argstr";
+    argv[4] = "srcArgs";
+    argv[5] = source + 5;
+
+    return 6;
 }
 
 

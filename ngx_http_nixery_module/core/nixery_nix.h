@@ -17,6 +17,7 @@ typedef struct {
     const char     *program;    /* nix-build, absolute path */
     const char     *builder;    /* Nix expression, absolute path */
     const char     *source;     /* "path!/dir" */
+    const char     *system;     /* of images that ask for none, Nix's name */
     char *const    *env;        /* NAME=VALUE, NULL at the end; or NULL */
     char *const    *options;    /* NAME, VALUE, ..., NULL at the end; or NULL */
     uint64_t        timeout;    /* milliseconds of one nix-build */

@@ -24,7 +24,8 @@ static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_int_t ngx_http_nixery_source(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
-static const char *ngx_http_nixery_system(ngx_conf_t *cf);
+static const char *ngx_http_nixery_system(ngx_conf_t *cf,
+    ngx_array_t *options);
 static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
 static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
@@ -265,8 +266,8 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     settings->temp_path = (char *) nlcf->temp_path.value.data;
     settings->max_layers = nlcf->max_layers;
 
-    settings->system = ngx_http_nixery_system(cf);
-    if (settings->system == NULL) {
+    settings->nix.system = ngx_http_nixery_system(cf, nlcf->options);
+    if (settings->nix.system == NULL) {
         return NULL;
     }
 
@@ -325,14 +326,24 @@ ngx_http_nixery_source(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
 }
 
 
-/* Nix's name of this machine */
+/* What Nix builds for unless it is told: its setting, or this machine. */
 
 static const char *
-ngx_http_nixery_system(ngx_conf_t *cf)
+ngx_http_nixery_system(ngx_conf_t *cf, ngx_array_t *options)
 {
     u_char          *system;
     size_t           len;
+    ngx_uint_t       i;
+    ngx_keyval_t    *option;
     struct utsname   u;
+
+    option = options != NULL ? options->elts : NULL;
+
+    for (i = 0; options != NULL && i < options->nelts; i++) {
+        if (ngx_strcmp(option[i].key.data, "system") == 0) {
+            return (char *) option[i].value.data;
+        }
+    }
 
     if (uname(&u) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno, "uname() failed");

@@ -63,6 +63,13 @@ seed result closure <<EOF
 "/nix/store/$a-x"]}],"contents":"/nix/store/$b-z","system":"x86_64-linux"}
 EOF
 
+seed result prepared <<EOF
+{"runtimeGraph":{"exportReferencesGraph":{"graph":["/nix/store/$a-x"]},"graph":[
+{"path":"/nix/store/$a-x","narSize":3,"closureSize":10,"references":[
+"/nix/store/$b-y"]},{"path":"/nix/store/$b-y","narSize":7,"references":[]}]},
+"symlinkLayer":{"size":10240,"tarHash":"$digest","path":"/nix/store/$b-z"}}
+EOF
+
 seed result prebuilt <<EOF
 {"manifest":{"schemaVersion":2,"config":{"digest":"sha256:$digest"},"layers":[
 {"digest":"sha256:$b$b"}]},"layerLocations":{"$digest":{"path":
@@ -123,6 +130,10 @@ cat > json.dict <<EOF
 "\\"closureSize\\":"
 "\\"references\\":"
 "\\"contents\\":"
+"\\"runtimeGraph\\":"
+"\\"symlinkLayer\\":"
+"\\"tarHash\\":"
+"\\"size\\":"
 "\\"system\\":"
 "\\"digest\\":"
 "\\"md5\\":"

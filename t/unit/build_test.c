@@ -916,13 +916,13 @@ keys(void **state)
     assert_key_differs(&s, "abc", key);
     assert_key_differs(&s, "arm64/ab/c", key);
 
-    s.system = "aarch64-linux";
+    s.nix.system = "aarch64-linux";
     assert_key_differs(&s, "ab/c", key);
 
     /* the same system, asked for in two ways */
 
     again = key_of(&s, "ab/c");
-    s.system = "x86_64-linux";
+    s.nix.system = "x86_64-linux";
     free(key);
     key = key_of(&s, "arm64/ab/c");
     assert_string_equal(again, key);
@@ -988,7 +988,7 @@ make_fixture(void **state)
     f->settings.nix.source = "path!/packages";
     f->settings.nix.timeout = 60000;
     f->settings.builder_id = "builder";
-    f->settings.system = "x86_64-linux";
+    f->settings.nix.system = "x86_64-linux";
     f->settings.temp_path = f->temp;
     f->settings.max_layers = 94;
     f->settings.storage = &f->probe.st;

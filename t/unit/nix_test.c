@@ -113,8 +113,13 @@ assert_arguments(fixture_t *f, const char *before, const char *packages,
                     format("--out-link\n%s\n%s"
                            "--argstr\nname\n%s\n--argstr\npackages\n%s\n"
                            "--argstr\npkgSource\npath!/the \"packages\"\n"
+                           "--argstr\nsrcType\npath\n"
+                           "--argstr\nsrcArgs\n/the \"packages\"\n"
+                           "--argstr\nsystem\n%s\n"
                            "%s/the builder.nix\n",
-                           f->root, before, f->image.name, packages, behind));
+                           f->root, before, f->image.name, packages,
+                           f->image.system ? "aarch64-linux" : "x86_64-linux",
+                           behind));
 }
 
 
@@ -244,6 +249,7 @@ make_fixture(void **state)
     f->nix.program = f->script;
     f->nix.builder = "/the builder.nix";
     f->nix.source = "path!/the \"packages\"";
+    f->nix.system = "x86_64-linux";
     f->nix.timeout = MINUTE;
 
     set_image(f, "git/hello");
@@ -310,7 +316,7 @@ arguments(void **state)
     builds(f);
     assert_arguments(f, "--option\ncores\n2\n--option\nsubstituters\n\n"
                         "--option\nx\n--option\n",
-                     "[\"hello\"]", "--argstr\nsystem\naarch64-linux\n");
+                     "[\"hello\"]", "");
 }
 
 

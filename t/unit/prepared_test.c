@@ -6,8 +6,9 @@
 
 #include <archive.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "unit.h"
 #include "nixery_pack.h"
@@ -44,6 +45,19 @@ static char *read_file(const char *path, size_t *len);
 
 static nixery_cancel_t   cancel;
 static int               cancel_at_header;
+static int               disk_is_broken;
+
+
+ssize_t
+read(int fd, void *buf, size_t len)
+{
+    if (disk_is_broken) {
+        errno = EIO;
+        return -1;
+    }
+
+    return syscall(SYS_read, fd, buf, len);
+}
 
 
 int
@@ -318,6 +332,11 @@ no_files(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     assert_fails(NIXERY_ERROR_SYSTEM, "can't be read: Too many open files", 0);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+
+    disk_is_broken = 1;
+    assert_fails(NIXERY_ERROR_SYSTEM, "can't read layer \"" LAYER "\":"
+                 " Input/output error", 0);
+    disk_is_broken = 0;
 }
 
 
