@@ -245,6 +245,7 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
      *     registry->error = { NIXERY_ERROR_NONE };
      *     registry->settings.storage = NULL;
      *     registry->settings.builder_id = NULL;
+     *     registry->settings.metas = NULL;
      *     registry->settings.threads = 0;
      */
 
@@ -281,6 +282,13 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     if (nlcf->options != NULL) {
         settings->nix.options = ngx_http_nixery_options(cf, nlcf->options);
         if (settings->nix.options == NULL) {
+            return NULL;
+        }
+    }
+
+    if (nlcf->metas != NULL) {
+        settings->metas = ngx_http_nixery_metas(cf, nlcf->metas);
+        if (settings->metas == NULL) {
             return NULL;
         }
     }
@@ -422,6 +430,7 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
 {
     return ngx_http_nixery_same_pairs(one->env, two->env)
            && ngx_http_nixery_same_pairs(one->options, two->options)
+           && ngx_http_nixery_same_metas(one->metas, two->metas)
            && one->build_timeout == two->build_timeout
            && one->max_layers == two->max_layers
            && one->thread_pool == two->thread_pool

@@ -66,6 +66,7 @@ typedef struct {
 
     ngx_array_t                     *env;        /* ngx_keyval_t, or NULL */
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
+    ngx_array_t                     *metas;      /* nixery_meta_t, or NULL */
     ngx_msec_t                       build_timeout;
     ngx_int_t                        max_layers;
     ngx_thread_pool_t               *thread_pool;   /* NULL: the default */
@@ -137,6 +138,8 @@ char *ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_nixery_set_meta(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_nixery_set_pool(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_check_timeout(ngx_conf_t *cf, void *post, void *data);
@@ -157,6 +160,10 @@ ngx_int_t ngx_http_nixery_check(ngx_conf_t *cf,
  */
 ngx_int_t ngx_http_nixery_builder_id(const char *path,
     char id[NIXERY_HEX_LEN + 1]);
+
+/* Meta-packages as the core takes them, and whether two lists are alike. */
+nixery_meta_t *ngx_http_nixery_metas(ngx_conf_t *cf, ngx_array_t *metas);
+ngx_uint_t ngx_http_nixery_same_metas(ngx_array_t *one, ngx_array_t *two);
 
 /* Logs an error of configuration with the place of the value. */
 void ngx_http_nixery_conf_error(ngx_conf_t *cf,

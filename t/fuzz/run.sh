@@ -39,6 +39,10 @@ seed image meta <<EOF
 arm64/builder/a__b/c-d/1e.f_g
 EOF
 
+seed image package <<EOF
+_1.python3Packages.libstdc++-x'
+EOF
+
 seed image tag <<EOF
 V1.0_rc-1
 EOF

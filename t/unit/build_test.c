@@ -514,8 +514,8 @@ prepared(void **state)
 
     run_shell(format("sed -i 's/%s/%064d/' " RESULT, hash, 0));
     start(f, "hello");
-    assert_failed(f, NIXERY_ERROR_RESULT,
-                  "the builder says the SHA-256 of layer \"" TARBALL "\" is 00");
+    assert_failed(f, NIXERY_ERROR_RESULT, "the builder says the SHA-256 of "
+                                          "layer \"" TARBALL "\" is 00");
     assert_int_equal(f->probe.calls, 0);
 
     run_shell(format("rm " TARBALL));
@@ -900,6 +900,10 @@ keys(void **state)
     char  *env[] = { (char *) "NIXPKGS_ALLOW_UNFREE=1", NULL };
     char  *options[] = { (char *) "system-features", (char *) "kvm", NULL };
 
+    static const char *const  xy[] = { "xy", NULL };
+
+    static const nixery_meta_t  metas[] = { { "ab", xy }, { NULL, NULL } };
+
     f = *state;
     s = f->settings;
 
@@ -949,7 +953,18 @@ keys(void **state)
 
     s.nix.options = options;
     assert_key_differs(&s, "ab/c", key);
+    s.nix.options = f->settings.nix.options;
 
+    /* what a meta-package stands for */
+
+    s.metas = metas;
+    assert_key_differs(&s, "ab/c", key);
+    free(key);
+    key = key_of(&s, "ab/c");
+    again = key_of(&s, "xy/c");
+    assert_string_equal(again, key);
+
+    free(again);
     free(key);
 }
 
@@ -1225,7 +1240,7 @@ start(fixture_t *f, const char *name)
     f->build.settings = &f->settings;
 
     assert_int_equal(nixery_image_parse(&f->build.image, name, strlen(name),
-                                        &f->build.error),
+                                        NULL, &f->build.error),
                      NIXERY_OK);
     assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
                                       f->build.key),
@@ -1383,7 +1398,8 @@ key_of(const nixery_settings_t *settings, const char *name)
     key = malloc(NIXERY_HEX_LEN + 1);
     assert_non_null(key);
 
-    assert_int_equal(nixery_image_parse(&image, name, strlen(name), &err),
+    assert_int_equal(nixery_image_parse(&image, name, strlen(name),
+                                        settings->metas, &err),
                      NIXERY_OK);
     assert_int_equal(nixery_build_key(settings, &image, key), NIXERY_OK);
     nixery_image_free(&image);
@@ -1499,7 +1515,7 @@ builder(void *data)
     memset(&build, 0, sizeof(nixery_build_t));
     build.settings = &f->settings;
 
-    if (nixery_image_parse(&build.image, "hello", 5, &build.error)
+    if (nixery_image_parse(&build.image, "hello", 5, NULL, &build.error)
         != NIXERY_OK
         || nixery_build_key(&f->settings, &build.image, build.key)
            != NIXERY_OK)

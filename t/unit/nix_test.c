@@ -182,7 +182,7 @@ set_image(fixture_t *f, const char *name)
 {
     nixery_image_free(&f->image);
     assert_int_equal(nixery_image_parse(&f->image, name, strlen(name),
-                                        &f->err),
+                                        NULL, &f->err),
                      NIXERY_OK);
 }
 
