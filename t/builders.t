@@ -25,7 +25,7 @@ use JSON::PP;
 my $docker = 'application/vnd.docker.distribution.manifest.v2+json';
 my $oci = 'application/vnd.oci.image.manifest.v1+json';
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('skopeo')->plan(66);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('skopeo')->plan(67);
 
 prepare($t);
 
@@ -100,6 +100,7 @@ my %locations = (
               nix_option => 'system riscv64-linux' },
     8085 => { packages => "path $d/packages/set.nix",
               storage => "directory $d/bundled" },
+    8087 => { packages => "path $ENV{TEST_NIXERY_PACKAGES}" },
 );
 
 my $servers = join '', map {
@@ -314,6 +315,17 @@ is(whole($r), '', 'newest builder, system') or diag($r->{body});
 is($arguments{system}, 'aarch64-linux', 'it was called with one');
 is(blob($t, $r->{json}{config}{digest})->{architecture}, 'arm64',
    'architecture');
+
+SKIP: {
+    skip 'no other platform', 1 if $system eq 'aarch64-linux';
+
+    $r = manifest('arm64/git/hello', 'latest',
+                  PeerAddr => '127.0.0.1:' . port(8087));
+    refused($r, 404, 'MANIFEST_UNKNOWN', qr/^packages\ can't\ be\ used:
+            \ "git"\ \(is\ not\ available\ for\ aarch64-linux\),
+            \ "hello"\ \(is\ not\ available\ for\ aarch64-linux\)/x,
+            'bundled set, system');
+}
 
 # what is not there
 
