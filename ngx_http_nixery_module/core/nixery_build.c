@@ -63,7 +63,7 @@ nixery_build_key(const nixery_settings_t *settings,
                                   : revision->id);
 
     nixery_sha256_string(sha, image->system ? image->system
-                                            : settings->system);
+                                            : settings->nix.system);
     nixery_sha256_string(sha, settings->builder_id);
 
     (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);

@@ -21,7 +21,7 @@
 typedef struct {
     nixery_nix_t         nix;
     const char          *builder_id;      /* of the builder's content */
-    const char          *system;          /* of this machine, Nix's name */
+    const nixery_meta_t *metas;           /* NULL: the built-in ones */
     nixery_storage_t    *storage;
     const char          *temp_path;       /* work files, one folder a build */
     size_t               max_layers;

@@ -19,10 +19,14 @@ typedef struct {
 } nixery_rank_t;
 
 
+static int nixery_layer_key_one(const char *kind, const char *what,
+    char key[NIXERY_HEX_LEN + 1]);
 static nixery_rank_t *nixery_layers_rank(const nixery_result_t *result,
     size_t *n);
 static void nixery_layers_add(nixery_plan_t *plan, const nixery_rank_t *ranks,
     size_t n);
+static int nixery_layers_is_contents(const nixery_result_t *result,
+    const nixery_node_t *node);
 static int nixery_layers_compare_ranks(const void *one, const void *two);
 static int nixery_layers_compare_paths(const void *one, const void *two);
 
@@ -115,6 +119,21 @@ nixery_layer_key(const nixery_layer_t *layer, char key[NIXERY_HEX_LEN + 1])
 int
 nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1])
 {
+    return nixery_layer_key_one("top", contents, key);
+}
+
+
+int
+nixery_layer_key_tarball(const char *hash, char key[NIXERY_HEX_LEN + 1])
+{
+    return nixery_layer_key_one("tar", hash, key);
+}
+
+
+static int
+nixery_layer_key_one(const char *kind, const char *what,
+    char key[NIXERY_HEX_LEN + 1])
+{
     nixery_sha256_t  *sha;
 
     sha = nixery_sha256_new();
@@ -124,8 +143,8 @@ nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1])
 
     nixery_sha256_string(sha, NIXERY_FORMAT);
     nixery_sha256_string(sha, "gzip");
-    nixery_sha256_string(sha, "top");
-    nixery_sha256_string(sha, contents);
+    nixery_sha256_string(sha, kind);
+    nixery_sha256_string(sha, what);
     nixery_sha256_final(sha, key);
     nixery_sha256_free(sha);
 
@@ -155,7 +174,7 @@ nixery_layers_rank(const nixery_result_t *result, size_t *n)
     for (i = 0; i < result->nnodes; i++) {
         node = &result->nodes[i];
 
-        if (strcmp(node->path, result->contents) == 0) {
+        if (nixery_layers_is_contents(result, node)) {
             continue;
         }
 
@@ -171,7 +190,7 @@ nixery_layers_rank(const nixery_result_t *result, size_t *n)
     for (i = 0; i < result->nnodes; i++) {
         node = &result->nodes[i];
 
-        if (strcmp(node->path, result->contents) != 0) {
+        if (!nixery_layers_is_contents(result, node)) {
             ranks[*n].node = node;
             ranks[*n].score = node->nar_size * (NIXERY_LAYERS_USE + uses[i]);
             (*n)++;
@@ -206,6 +225,15 @@ nixery_layers_add(nixery_plan_t *plan, const nixery_rank_t *ranks, size_t n)
     qsort(layer->paths, n, sizeof(char *), nixery_layers_compare_paths);
 
     plan->nlayers++;
+}
+
+
+static int
+nixery_layers_is_contents(const nixery_result_t *result,
+    const nixery_node_t *node)
+{
+    return result->contents != NULL
+           && strcmp(node->path, result->contents) == 0;
 }
 
 

@@ -42,11 +42,13 @@ void nixery_plan_free(nixery_plan_t *plan);
 /*
  * Layer key: SHA-256 over what decides a layer's bytes: the format, the
  * compression, and the store paths.  The top layer's has "top" and the contents
- * path.  NIXERY_ERROR when memory ran out.
+ * path; that of a tar which a builder packed, "tar" and its SHA-256.
+ * NIXERY_ERROR when memory ran out.
  */
 int nixery_layer_key(const nixery_layer_t *layer,
     char key[NIXERY_HEX_LEN + 1]);
 int nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1]);
+int nixery_layer_key_tarball(const char *hash, char key[NIXERY_HEX_LEN + 1]);
 
 
 #endif /* _NIXERY_LAYERS_H_INCLUDED_ */

@@ -22,7 +22,8 @@ static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static const char *ngx_http_nixery_tool(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, const char *name);
-static const char *ngx_http_nixery_system(ngx_conf_t *cf);
+static const char *ngx_http_nixery_system(ngx_conf_t *cf,
+    ngx_array_t *options);
 static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
 static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
@@ -268,6 +269,7 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
      *     registry->error = { NIXERY_ERROR_NONE };
      *     registry->settings.storage = NULL;
      *     registry->settings.builder_id = NULL;
+     *     registry->settings.metas = NULL;
      *     registry->settings.threads = 0;
      */
 
@@ -289,8 +291,8 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     settings->temp_path = (char *) nlcf->temp_path.value.data;
     settings->max_layers = nlcf->max_layers;
 
-    settings->system = ngx_http_nixery_system(cf);
-    if (settings->system == NULL) {
+    settings->nix.system = ngx_http_nixery_system(cf, nlcf->options);
+    if (settings->nix.system == NULL) {
         return NULL;
     }
 
@@ -304,6 +306,13 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     if (nlcf->options != NULL) {
         settings->nix.options = ngx_http_nixery_options(cf, nlcf->options);
         if (settings->nix.options == NULL) {
+            return NULL;
+        }
+    }
+
+    if (nlcf->metas != NULL) {
+        settings->metas = ngx_http_nixery_metas(cf, nlcf->metas);
+        if (settings->metas == NULL) {
             return NULL;
         }
     }
@@ -362,14 +371,24 @@ ngx_http_nixery_tool(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
 }
 
 
-/* Nix's name of this machine */
+/* What Nix builds for unless it is told: its setting, or this machine. */
 
 static const char *
-ngx_http_nixery_system(ngx_conf_t *cf)
+ngx_http_nixery_system(ngx_conf_t *cf, ngx_array_t *options)
 {
     u_char          *system;
     size_t           len;
+    ngx_uint_t       i;
+    ngx_keyval_t    *option;
     struct utsname   u;
+
+    option = options != NULL ? options->elts : NULL;
+
+    for (i = 0; options != NULL && i < options->nelts; i++) {
+        if (ngx_strcmp(option[i].key.data, "system") == 0) {
+            return (char *) option[i].value.data;
+        }
+    }
 
     if (uname(&u) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno, "uname() failed");
@@ -448,6 +467,7 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
 {
     return ngx_http_nixery_same_pairs(one->env, two->env)
            && ngx_http_nixery_same_pairs(one->options, two->options)
+           && ngx_http_nixery_same_metas(one->metas, two->metas)
            && one->build_timeout == two->build_timeout
            && one->max_layers == two->max_layers
            && one->thread_pool == two->thread_pool

@@ -129,6 +129,13 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       offsetof(ngx_http_nixery_loc_conf_t, options),
       &ngx_http_nixery_option_chars },
 
+    { ngx_string("nixery_meta"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_2MORE,
+      ngx_http_nixery_set_meta,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("nixery_build_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -390,6 +397,7 @@ ngx_http_nixery_create_loc_conf(ngx_conf_t *cf)
 
     nlcf->env = NGX_CONF_UNSET_PTR;
     nlcf->options = NGX_CONF_UNSET_PTR;
+    nlcf->metas = NGX_CONF_UNSET_PTR;
     nlcf->build_timeout = NGX_CONF_UNSET_MSEC;
     nlcf->cache_valid = NGX_CONF_UNSET_MSEC;
     nlcf->max_layers = NGX_CONF_UNSET;
@@ -435,6 +443,7 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_ptr_value(conf->env, prev->env, NULL);
     ngx_conf_merge_ptr_value(conf->options, prev->options, NULL);
+    ngx_conf_merge_ptr_value(conf->metas, prev->metas, NULL);
     ngx_conf_merge_msec_value(conf->build_timeout, prev->build_timeout,
                               NGX_CONF_UNSET_MSEC);
     ngx_conf_merge_msec_value(conf->cache_valid, prev->cache_valid,

@@ -102,6 +102,7 @@ typedef struct {
 
     ngx_array_t                     *env;        /* ngx_keyval_t, or NULL */
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
+    ngx_array_t                     *metas;      /* nixery_meta_t, or NULL */
     ngx_msec_t                       build_timeout;
     ngx_msec_t                       cache_valid;
     ngx_uint_t                       use_stale;   /* NGX_HTTP_NIXERY_STALE_ */
@@ -211,6 +212,8 @@ char *ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_nixery_set_meta(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_nixery_set_pool(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_value(ngx_conf_t *cf,
@@ -249,6 +252,10 @@ char *ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_str_t *name);
  */
 ngx_int_t ngx_http_nixery_builder_id(const char *path,
     char id[NIXERY_HEX_LEN + 1]);
+
+/* Meta-packages as the core takes them, and whether two lists are alike. */
+nixery_meta_t *ngx_http_nixery_metas(ngx_conf_t *cf, ngx_array_t *metas);
+ngx_uint_t ngx_http_nixery_same_metas(ngx_array_t *one, ngx_array_t *two);
 
 /* Logs what is wrong with a value, with the place where it stands. */
 void ngx_http_nixery_conf_log(ngx_uint_t level, ngx_conf_t *cf,

@@ -39,6 +39,10 @@ seed image meta <<EOF
 arm64/builder/a__b/c-d/1e.f_g
 EOF
 
+seed image package <<EOF
+_1.python3Packages.libstdc++-x'
+EOF
+
 seed image tag <<EOF
 V1.0_rc-1
 EOF
@@ -61,6 +65,13 @@ seed result closure <<EOF
 "references":[]},{"path":"/nix/store/$b-w","narSize":0,"references":[]},{
 "path":"/nix/store/$b-z","narSize":7,"references":[
 "/nix/store/$a-x"]}],"contents":"/nix/store/$b-z","system":"x86_64-linux"}
+EOF
+
+seed result prepared <<EOF
+{"runtimeGraph":{"exportReferencesGraph":{"graph":["/nix/store/$a-x"]},"graph":[
+{"path":"/nix/store/$a-x","narSize":3,"closureSize":10,"references":[
+"/nix/store/$b-y"]},{"path":"/nix/store/$b-y","narSize":7,"references":[]}]},
+"symlinkLayer":{"size":10240,"tarHash":"$digest","path":"/nix/store/$b-z"}}
 EOF
 
 seed result prebuilt <<EOF
@@ -123,6 +134,10 @@ cat > json.dict <<EOF
 "\\"closureSize\\":"
 "\\"references\\":"
 "\\"contents\\":"
+"\\"runtimeGraph\\":"
+"\\"symlinkLayer\\":"
+"\\"tarHash\\":"
+"\\"size\\":"
 "\\"system\\":"
 "\\"digest\\":"
 "\\"md5\\":"

@@ -146,6 +146,38 @@ contents_are_left_out(void **state)
 }
 
 
+/* A builder that packs the top layer itself has no contents. */
+
+static void
+no_contents(void **state)
+{
+    char             *text;
+    nixery_plan_t     plan;
+    nixery_error_t    err = { 0 };
+    nixery_result_t  *result;
+
+    static const row_t  rows[] = { { 'a', 10, "" }, { 'b', 30, "a" } };
+
+    (void) state;
+
+    result = closure(rows, 2);
+
+    free(result->contents);
+    result->contents = NULL;
+    free(result->nodes[2].path);
+    free(result->nodes[2].references);
+    result->nnodes = 2;
+
+    assert_int_equal(nixery_plan_make(&plan, result, 94, &err), NIXERY_OK);
+    text = describe(&plan);
+    assert_string_equal(text, "b a");
+
+    free(text);
+    nixery_plan_free(&plan);
+    release(result);
+}
+
+
 static void
 huge_sizes(void **state)
 {
@@ -297,6 +329,12 @@ layer_keys(void **state)
     assert_int_equal(nixery_layer_key_top("/nix/store/ab", key), NIXERY_OK);
     assert_string_equal(key, "0edebb5c0f385435846ff8a2cce8af8e"
                              "3f65a56509051f51f6e2fc25ccf5037e");
+
+    assert_int_equal(nixery_layer_key_tarball("/nix/store/ab", other),
+                     NIXERY_OK);
+    assert_string_equal(other, "4213f79a08d64a85e9e1d92da81a7eb2"
+                               "7831c8037df6ab8fd18b08a2942ae49c");
+    assert_string_not_equal(other, key);
 
     /* the lengths count, the kind counts */
 
@@ -499,6 +537,7 @@ main(void)
         cmocka_unit_test(use_counts_as_size),
         cmocka_unit_test(equals_go_by_their_paths),
         cmocka_unit_test(contents_are_left_out),
+        cmocka_unit_test(no_contents),
         cmocka_unit_test(huge_sizes),
         cmocka_unit_test(any_order_gives_the_same_plan),
         cmocka_unit_test(images_share_layers),

@@ -115,10 +115,13 @@ assert_arguments(fixture_t *f, const char *before, const char *packages,
                     format("--out-link\n%s\n%s"
                            "--argstr\nname\n%s\n--argstr\npackages\n%s\n"
                            "--argstr\npkgSource\npath!/the \"packages\"\n"
+                           "--argstr\nsystem\n%s\n"
                            "%s--argstr\nsrcType\npath\n"
                            "--argstr\nsrcArgs\n/the \"packages\"\n"
                            "/the builder.nix\n",
-                           f->root, before, f->image.name, packages, behind));
+                           f->root, before, f->image.name, packages,
+                           f->image.system ? "aarch64-linux" : "x86_64-linux",
+                           behind));
 }
 
 
@@ -181,7 +184,7 @@ set_image(fixture_t *f, const char *name)
 {
     nixery_image_free(&f->image);
     assert_int_equal(nixery_image_parse(&f->image, name, strlen(name),
-                                        &f->err),
+                                        NULL, &f->err),
                      NIXERY_OK);
 }
 
@@ -270,6 +273,7 @@ make_fixture(void **state)
     f->nix.program = f->script;
     f->nix.builder = "/the builder.nix";
     f->nix.source = &f->source;
+    f->nix.system = "x86_64-linux";
     f->source.name = "/the \"packages\"";
     f->nix.timeout = MINUTE;
 
@@ -337,7 +341,7 @@ arguments(void **state)
     builds(f);
     assert_arguments(f, "--option\ncores\n2\n--option\nsubstituters\n\n"
                         "--option\nx\n--option\n",
-                     "[\"hello\"]", "--argstr\nsystem\naarch64-linux\n");
+                     "[\"hello\"]", "");
 }
 
 

@@ -80,6 +80,40 @@ bare_config(void **state)
 }
 
 
+/* Of a top layer that is not looked into. */
+
+static void
+told_config(void **state)
+{
+    size_t               i;
+    nixery_buf_t         json = { 0 };
+    nixery_error_t       err = { 0 };
+    nixery_oci_image_t   image = { 0 };
+
+    (void) state;
+
+    image.system = "x86_64-linux";
+    image.title = "a/b";
+    image.layers = layers;
+    image.nlayers = 2;
+
+    for (i = 0; i < 4; i++) {
+        image.bash = i & 1;
+        image.ca = i >> 1;
+
+        assert_int_equal(nixery_oci_config(&image, &json, &err), NIXERY_OK);
+
+        assert_int_equal(strstr(json.data, "\"Cmd\":[\"/bin/bash\"]") != NULL,
+                         image.bash);
+        assert_int_equal(strstr(json.data, "\"SSL_CERT_FILE=/etc/ssl/certs/"
+                                           "ca-bundle.crt\",\"NIX_SSL") != NULL,
+                         image.ca);
+
+        nixery_buf_free(&json);
+    }
+}
+
+
 static void
 platforms(void **state)
 {
@@ -419,6 +453,7 @@ main(void)
                                         remove_contents),
         cmocka_unit_test_setup_teardown(bare_config, make_contents,
                                         remove_contents),
+        cmocka_unit_test(told_config),
         cmocka_unit_test_setup_teardown(platforms, make_contents,
                                         remove_contents),
         cmocka_unit_test(whole_manifest),
