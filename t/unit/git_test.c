@@ -913,11 +913,11 @@ time_limit(void **state)
 
     /* a git that does not want to end, and what it leaves behind */
 
-    f->nix.timeout = 1000;
+    f->nix.timeout = 2000;
     set_script(f, "trap '' TERM; sleep 1000 & echo 'asking hunter2' >&2;"
                   "while :; do sleep 0.1; done");
     refuses(f, "main", NIXERY_ERROR_TIMEOUT,
-            "the build did not finish within 1s");
+            "the build did not finish within 2s");
     assert_non_null(f->err.log);
     assert_string_equal(f->err.log, "asking *******");
 
