@@ -5,6 +5,7 @@
 
 
 #include <stdio.h>
+#include "nixery_channel.h"
 #include "nixery_closure.h"
 #include "nixery_git.h"
 #include "nixery_json.h"
@@ -259,6 +260,7 @@ nixery_build_realise(nixery_build_t *build, const nixery_fetch_t *fetch,
 {
     int                    rc;
     char                  *root, *path;
+    nixery_channel_t       channel;
     nixery_nix_request_t   request;
 
     if (asprintf(&root, "%s/result", fetch->work) == -1) {
@@ -273,7 +275,17 @@ nixery_build_realise(nixery_build_t *build, const nixery_fetch_t *fetch,
     request.revision = &build->revision;
     request.root = root;
 
+    memset(&channel, 0, sizeof(nixery_channel_t));
+
     rc = nixery_build_checkout(build, fetch);
+
+    if (rc == NIXERY_OK && fetch->nix->source->kind == NIXERY_SOURCE_CHANNEL) {
+        rc = nixery_channel_open(fetch, &build->revision, &channel,
+                                 &build->error);
+
+        request.channel_url = channel.url;
+        request.channel_hash = channel.hash;
+    }
 
     if (rc == NIXERY_OK) {
         rc = nixery_nix_build(fetch, &request, &path, &build->error);
@@ -295,6 +307,7 @@ nixery_build_realise(nixery_build_t *build, const nixery_fetch_t *fetch,
         rc = nixery_build_checkout(build, fetch);
     }
 
+    nixery_channel_close(&channel);
     free(path);
     free(root);
 

@@ -27,8 +27,6 @@ static int nixery_env_make(const nixery_fetch_t *fetch, nixery_env_t *env);
 static int nixery_env_add(nixery_env_t *env, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 static int nixery_fetch_uses_git(const nixery_source_t *source);
-static int nixery_fetch_late(const nixery_fetch_t *fetch,
-    const nixery_buf_t *text, nixery_error_t *err);
 
 
 uint64_t
@@ -277,7 +275,7 @@ nixery_fetch_uses_git(const nixery_source_t *source)
 }
 
 
-static int
+int
 nixery_fetch_late(const nixery_fetch_t *fetch, const nixery_buf_t *text,
     nixery_error_t *err)
 {
@@ -300,7 +298,7 @@ nixery_fetch_late(const nixery_fetch_t *fetch, const nixery_buf_t *text,
                             "finish within %llu%s", (unsigned long long) n,
                             unit);
 
-    if (text->len != 0) {
+    if (text != NULL && text->len != 0) {
         err->log = nixery_text_last(text->data, NIXERY_FETCH_LOG_LINES,
                                     NIXERY_FETCH_LOG_MAX);
     }

@@ -48,5 +48,12 @@ void nixery_fetch_close(nixery_fetch_t *fetch);
 int nixery_fetch_run(const nixery_fetch_t *fetch, nixery_process_t *process,
     nixery_buf_t *text, nixery_error_t *err);
 
+/*
+ * Always NIXERY_ERROR: the time limit has passed; text is what was printed until
+ * then, or NULL.
+ */
+int nixery_fetch_late(const nixery_fetch_t *fetch, const nixery_buf_t *text,
+    nixery_error_t *err);
+
 
 #endif /* _NIXERY_FETCH_H_INCLUDED_ */

@@ -26,6 +26,7 @@ static int nixery_git_run(const nixery_fetch_t *fetch, const char **argv,
     nixery_process_t *process, nixery_buf_t *text, nixery_error_t *err);
 static int nixery_git_refused(const char *shown, const char *text,
     nixery_error_t *err);
+static int nixery_git_none(const char *text);
 static int nixery_git_unknown(const char *shown, const char *name,
     nixery_error_t *err);
 static const char *nixery_git_hint(const char *text);
@@ -65,7 +66,9 @@ nixery_git_resolve(const nixery_fetch_t *fetch, const char *url,
     rc = nixery_git_run(fetch, argv, &process, &text, err);
 
     if (rc == NIXERY_OK && process.status != 0) {
-        rc = nixery_git_refused(shown, text.data, err);
+        rc = nixery_git_none(text.data)
+                 ? NIXERY_DECLINED
+                 : nixery_git_refused(shown, text.data, err);
 
     } else if (rc == NIXERY_OK) {
         rc = nixery_git_refs(process.out.data ? process.out.data : "",
@@ -329,6 +332,16 @@ nixery_git_refused(const char *shown, const char *text, nixery_error_t *err)
     free(cause);
 
     return rc;
+}
+
+
+/* A web server is there, and what it has at that URL is no repository. */
+
+static int
+nixery_git_none(const char *text)
+{
+    return strstr(text, "' not found\n") != NULL
+           || strstr(text, "is this a git repository?") != NULL;
 }
 
 

@@ -17,6 +17,7 @@
 typedef struct {
     const char              *program;    /* nix-build, absolute path */
     const char              *git;        /* absolute path, or NULL */
+    const char              *prefetch;   /* nix-prefetch-url, or NULL */
     const char              *builder;    /* Nix expression, absolute path */
     const nixery_source_t   *source;
     char *const             *env;        /* NAME=VALUE, NULL at the end; or NULL */
@@ -51,6 +52,9 @@ typedef struct {
  */
 int nixery_nix_build(const nixery_fetch_t *fetch,
     const nixery_nix_request_t *request, char **path, nixery_error_t *err);
+
+/* The line of what Nix printed that says why it failed; malloc'ed, or NULL. */
+char *nixery_nix_cause(const char *text);
 
 /* "/nix/store/<32 of Nix's base 32>-<name>", nothing below it. */
 int nixery_store_path_valid(const char *path);

@@ -23,7 +23,6 @@
 static int nixery_nix_no_source(nixery_nix_call_t *call, const char *cause,
     const char *text, nixery_error_t *err);
 static const char *nixery_nix_hint(const char *cause);
-static char *nixery_nix_cause(const char *text);
 
 
 int
@@ -225,7 +224,7 @@ nixery_nix_hint(const char *cause)
  * error (those before it say where), else the last line of all.  malloc'ed.
  */
 
-static char *
+char *
 nixery_nix_cause(const char *text)
 {
     size_t       len;

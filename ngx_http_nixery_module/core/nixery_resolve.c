@@ -4,6 +4,7 @@
  */
 
 
+#include "nixery_channel.h"
 #include "nixery_git.h"
 #include "nixery_resolve.h"
 #include "nixery_work.h"
@@ -67,9 +68,14 @@ int
 nixery_source_resolve(const nixery_fetch_t *fetch, const char *tag,
     nixery_revision_t *revision, nixery_error_t *err)
 {
+    int                     rc;
     const nixery_source_t  *source;
 
     source = fetch->nix->source;
+
+    if (source->kind == NIXERY_SOURCE_CHANNEL) {
+        return nixery_channel_resolve(fetch, revision, err);
+    }
 
     /* the default branch, as "latest" or as what a detached one is called */
 
@@ -77,6 +83,13 @@ nixery_source_resolve(const nixery_fetch_t *fetch, const char *tag,
         tag = source->ref;
     }
 
-    return nixery_git_resolve(fetch, source->name, source->shown, tag,
-                              revision, err);
+    rc = nixery_git_resolve(fetch, source->name, source->shown, tag, revision,
+                            err);
+
+    if (rc == NIXERY_DECLINED) {
+        rc = nixery_error_set(err, NIXERY_ERROR_SOURCE, "there is no git "
+                              "repository at \"%s\"", source->shown);
+    }
+
+    return rc;
 }

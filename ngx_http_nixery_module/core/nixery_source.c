@@ -46,8 +46,11 @@ nixery_source_pin(const nixery_source_t *source, const char *tag, size_t len,
     if (source->kind == NIXERY_SOURCE_CHANNEL) {
         len = strlen(name);
 
-    } else if (source->ref != NULL && len == sizeof("latest") - 1
-               && memcmp(tag, "latest", len) == 0)
+    } else if (source->ref != NULL
+               && ((len == sizeof("latest") - 1
+                    && memcmp(tag, "latest", len) == 0)
+                   || (len == sizeof("HEAD") - 1
+                       && memcmp(tag, "HEAD", len) == 0)))
     {
         name = source->ref;
         len = strlen(name);

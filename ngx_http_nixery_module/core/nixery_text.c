@@ -43,16 +43,26 @@ nixery_text_line(char *text)
 void
 nixery_text_hide(char *text, const char *const *secrets)
 {
-    char    *p;
-    size_t   len;
+    char               *p, *end;
+    size_t              len;
+    const char *const  *secret;
 
-    for ( /* void */ ; secrets != NULL && *secrets != NULL; secrets++) {
-        len = strlen(*secrets);
+    /* what is to come is not hidden yet: one may stand within another */
 
-        for (p = text; len != 0 && (p = strstr(p, *secrets)) != NULL;
-             p += len)
-        {
-            memset(p, '*', len);
+    end = text;
+
+    for (p = text; secrets != NULL && *p != '\0'; p++) {
+
+        for (secret = secrets; *secret != NULL; secret++) {
+            len = strlen(*secret);
+
+            if (strncmp(p, *secret, len) == 0 && p + len > end) {
+                end = p + len;
+            }
+        }
+
+        if (p < end) {
+            *p = '*';
         }
     }
 
@@ -186,7 +196,9 @@ nixery_text_hide_users(char *text)
 {
     char  *p, *end, *at;
 
-    for (p = text; (p = strstr(p, "://")) != NULL; p = end) {
+    /* the next URL may begin where this one's host seems to go on */
+
+    for (p = text; (p = strstr(p, "://")) != NULL; p += 3) {
         end = p + 3 + strcspn(p + 3, "/?# \t\n\"'<>");
         at = memrchr(p + 3, '@', end - p - 3);
 
@@ -198,8 +210,6 @@ nixery_text_hide_users(char *text)
         }
 
         memmove(p + 3, at + 1, strlen(at + 1) + 1);
-
-        end -= at + 1 - (p + 3);
     }
 }
 

@@ -23,6 +23,10 @@ static int nixery_url_scheme(nixery_url_t *url, const char *text,
     const char *schemes, nixery_error_t *err);
 static int nixery_url_check(const nixery_url_t *url,
     const nixery_url_parts_t *parts, nixery_error_t *err);
+static int nixery_url_host(const nixery_url_parts_t *parts,
+    nixery_error_t *err);
+static int nixery_url_port(const char *p, const char *end);
+static int nixery_url_option(const char *p);
 static int nixery_url_userinfo(nixery_url_t *url,
     const nixery_url_parts_t *parts, nixery_error_t *err);
 static int nixery_url_decode(char **to, const char *p, const char *end,
@@ -180,14 +184,80 @@ nixery_url_check(const nixery_url_t *url, const nixery_url_parts_t *parts,
         return nixery_error_set(err, NIXERY_ERROR_SOURCE, "it has no host");
     }
 
-    /* what comes to a command line could be taken for an option */
+    return nixery_url_host(parts, err);
+}
 
-    if (*parts->host == '-') {
+
+static int
+nixery_url_host(const nixery_url_parts_t *parts, nixery_error_t *err)
+{
+    const char  *end;
+
+    if (nixery_url_option(parts->host)) {
         return nixery_error_set(err, NIXERY_ERROR_SOURCE, "a host can't begin "
                                 "with \"-\"");
     }
 
+    end = parts->host + strcspn(parts->host, "[]:/?#");
+
+    if (*parts->host == '[') {
+        end = parts->host + strcspn(parts->host, "]/?#");
+
+        if (*end++ != ']' || end - parts->host == 2) {
+            return nixery_error_set(err, NIXERY_ERROR_SOURCE, "an address in "
+                                    "\"[\" has no \"]\", or is empty");
+        }
+
+    } else if (*end == '[' || *end == ']') {
+        return nixery_error_set(err, NIXERY_ERROR_SOURCE, "a host can't have "
+                                "\"[\" or \"]\" in it");
+    }
+
+    /* else it may be a password, which would be shown as one */
+
+    if (!nixery_url_port(end, parts->path)) {
+        return nixery_error_set(err, NIXERY_ERROR_SOURCE, "behind its host is "
+                                "no port; in a user or a password \"/\" is "
+                                "written %%2F, \"?\" %%3F and \"#\" %%23");
+    }
+
     return NIXERY_OK;
+}
+
+
+/* Nothing, or ":" and a number; RFC 3986 allows that to be empty. */
+
+static int
+nixery_url_port(const char *p, const char *end)
+{
+    size_t         n;
+    unsigned long  port;
+
+    if (p == end) {
+        return 1;
+    }
+
+    n = strspn(p + 1, "0123456789");
+
+    if (*p != ':' || p + 1 + n != end || n > sizeof("65535") - 1) {
+        return 0;
+    }
+
+    port = strtoul(p + 1, NULL, 10);
+
+    return n == 0 || (port > 0 && port <= 65535);
+}
+
+
+/*
+ * What comes to a command line could be taken for an option, by git as well,
+ * which decodes all of an ssh URL.
+ */
+
+static int
+nixery_url_option(const char *p)
+{
+    return *p == '-' || strncasecmp(p, "%2d", 3) == 0;
 }
 
 
@@ -209,7 +279,7 @@ nixery_url_userinfo(nixery_url_t *url, const nixery_url_parts_t *parts,
                                     "password, it takes a key");
         }
 
-        if (*parts->authority == '-') {
+        if (nixery_url_option(parts->authority)) {
             return nixery_error_set(err, NIXERY_ERROR_SOURCE, "a user can't "
                                     "begin with \"-\"");
         }

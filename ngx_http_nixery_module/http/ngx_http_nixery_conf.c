@@ -20,6 +20,8 @@ static ngx_int_t ngx_http_nixery_defaults(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
+static const char *ngx_http_nixery_tool(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, const char *name);
 static const char *ngx_http_nixery_system(ngx_conf_t *cf);
 static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
@@ -83,9 +85,10 @@ ngx_http_nixery_init_location(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t   **location;
     ngx_http_nixery_registry_t   **registry;
 
-    if (ngx_http_nixery_required(cf, nlcf, &nlcf->storage, "nixery_storage",
-                                 "directory PATH")
-        != NGX_OK
+    if (ngx_http_nixery_environment(cf, nmcf, nlcf) != NGX_OK
+        || ngx_http_nixery_required(cf, nlcf, &nlcf->storage,
+                                    "nixery_storage", "directory PATH")
+           != NGX_OK
         || ngx_http_nixery_defaults(cf, nlcf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -153,6 +156,12 @@ ngx_http_nixery_defaults(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         {
             return NGX_ERROR;
         }
+    }
+
+    /* not when merged: the environment comes before */
+
+    if (nlcf->build_timeout == NGX_CONF_UNSET_MSEC) {
+        nlcf->build_timeout = NGX_HTTP_NIXERY_TIMEOUT;
     }
 
     if (nlcf->nix_build.value.data == NULL) {
@@ -245,7 +254,6 @@ ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_str_t *name)
 static ngx_http_nixery_registry_t *
 ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
 {
-    ngx_str_t                    git;
     nixery_settings_t           *settings;
     ngx_http_nixery_registry_t  *registry;
 
@@ -305,9 +313,9 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         return NULL;
     }
 
-    ngx_str_set(&git, "git");
-
-    settings->nix.git = ngx_http_nixery_find_program(cf, &git);
+    settings->nix.prefetch = ngx_http_nixery_tool(cf, nlcf,
+                                                  "nix-prefetch-url");
+    settings->nix.git = ngx_http_nixery_tool(cf, nlcf, "git");
 
     if (settings->nix.git == NULL && nlcf->packages.kind == NIXERY_SOURCE_GIT)
     {
@@ -318,6 +326,39 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     }
 
     return registry;
+}
+
+
+/* As Nix itself looks for it: beside nix-build, else in PATH; NULL: nowhere. */
+
+static const char *
+ngx_http_nixery_tool(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
+    const char *name)
+{
+    char       *slash;
+    u_char     *path;
+    size_t      len;
+    ngx_str_t   tool;
+
+    slash = strrchr((char *) nlcf->nix_build.value.data, '/');
+    len = (u_char *) slash + 1 - nlcf->nix_build.value.data;
+
+    tool.data = (u_char *) name;
+    tool.len = ngx_strlen(name);
+
+    path = ngx_pnalloc(cf->pool, len + tool.len + 1);
+    if (path == NULL) {
+        return NULL;
+    }
+
+    (void) ngx_sprintf(path, "%*s%V%Z", len, nlcf->nix_build.value.data,
+                       &tool);
+
+    if (access((char *) path, X_OK) == 0) {
+        return (char *) path;
+    }
+
+    return ngx_http_nixery_find_program(cf, &tool);
 }
 
 

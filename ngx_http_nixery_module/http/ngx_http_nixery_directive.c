@@ -122,6 +122,13 @@ ngx_http_nixery_set_value(ngx_conf_t *cf, ngx_http_nixery_value_t *value,
     }
 
     value->value = *arg;
+
+    if (cf->conf_file == NULL) {
+        /* as ngx_http_nixery_environ_conf() made it */
+        value->variable = cf->log->data;
+        return NGX_CONF_OK;
+    }
+
     value->file = cf->conf_file->file.name.data;
     value->line = cf->conf_file->line;
 
@@ -250,12 +257,21 @@ ngx_http_nixery_conf_log(ngx_uint_t level, ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
     ngx_err_t err, const char *fmt, ...)
 {
-    u_char    errstr[NGX_MAX_CONF_ERRSTR], *p;
-    va_list   args;
+    u_char      errstr[NGX_MAX_CONF_ERRSTR], *p;
+    va_list     args;
+    ngx_log_t   log;
+    ngx_conf_t  ecf;
 
     va_start(args, fmt);
     p = ngx_vslprintf(errstr, errstr + NGX_MAX_CONF_ERRSTR, fmt, args);
     va_end(args);
+
+    if (value->variable != NULL) {
+        ngx_http_nixery_environ_conf(&ecf, &log, cf, value->variable);
+        ngx_conf_log_error(level, &ecf, err, "%*s", (size_t) (p - errstr),
+                           errstr);
+        return;
+    }
 
     /* a default stands nowhere: then it is "nixery" that needs it */
 

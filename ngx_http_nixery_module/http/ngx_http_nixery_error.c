@@ -178,6 +178,7 @@ ngx_http_nixery_error_level(nixery_error_t *err)
     case NIXERY_ERROR_REF:
         return NGX_LOG_INFO;
 
+    case NIXERY_ERROR_MOVED:
     case NIXERY_ERROR_CANCELED:
         return NGX_LOG_NOTICE;
 

@@ -29,6 +29,13 @@ static ngx_conf_post_t  ngx_http_nixery_layers_post = {
     ngx_http_nixery_check_layers
 };
 
+static ngx_conf_bitmask_t  ngx_http_nixery_use_stale[] = {
+    { ngx_string("error"), NGX_HTTP_NIXERY_STALE_ERROR },
+    { ngx_string("timeout"), NGX_HTTP_NIXERY_STALE_TIMEOUT },
+    { ngx_string("off"), NGX_HTTP_NIXERY_STALE_OFF },
+    { ngx_null_string, 0 }
+};
+
 static ngx_str_t  ngx_http_nixery_storage_kind = ngx_string("directory");
 
 /* what may stand in a name besides letters and digits */
@@ -86,6 +93,13 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_nixery_loc_conf_t, cache_valid),
       NULL },
+
+    { ngx_string("nixery_cache_use_stale"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_conf_set_bitmask_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_nixery_loc_conf_t, use_stale),
+      &ngx_http_nixery_use_stale },
 
     { ngx_string("nixery_thread_pool"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -363,13 +377,14 @@ ngx_http_nixery_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
-     *     nlcf->nixery = { { 0, NULL }, NULL, 0 };
-     *     nlcf->packages = { { { 0, NULL }, NULL, 0 }, 0, ... };
-     *     nlcf->channel_url = { { 0, NULL }, NULL, 0 };
-     *     nlcf->builder = { { 0, NULL }, NULL, 0 };
-     *     nlcf->storage = { { 0, NULL }, NULL, 0 };
-     *     nlcf->nix_build = { { 0, NULL }, NULL, 0 };
-     *     nlcf->temp_path = { { 0, NULL }, NULL, 0 };
+     *     nlcf->nixery = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->packages = { { { 0, NULL }, NULL, NULL, 0 }, 0, ... };
+     *     nlcf->channel_url = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->builder = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->storage = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->nix_build = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->temp_path = { { 0, NULL }, NULL, NULL, 0 };
+     *     nlcf->use_stale = 0;
      *     nlcf->registry = NULL;
      */
 
@@ -421,9 +436,17 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->env, prev->env, NULL);
     ngx_conf_merge_ptr_value(conf->options, prev->options, NULL);
     ngx_conf_merge_msec_value(conf->build_timeout, prev->build_timeout,
-                              30 * 60 * 1000);
+                              NGX_CONF_UNSET_MSEC);
     ngx_conf_merge_msec_value(conf->cache_valid, prev->cache_valid,
                               5 * 60 * 1000);
+    ngx_conf_merge_bitmask_value(conf->use_stale, prev->use_stale,
+                                 NGX_CONF_BITMASK_SET
+                                 |NGX_HTTP_NIXERY_STALE_OFF);
+
+    if (conf->use_stale & NGX_HTTP_NIXERY_STALE_OFF) {
+        conf->use_stale = NGX_CONF_BITMASK_SET|NGX_HTTP_NIXERY_STALE_OFF;
+    }
+
     ngx_conf_merge_value(conf->max_layers, prev->max_layers,
                          NGX_HTTP_NIXERY_LAYERS);
     ngx_conf_merge_ptr_value(conf->thread_pool, prev->thread_pool, NULL);

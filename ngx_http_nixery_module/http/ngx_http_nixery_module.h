@@ -17,11 +17,14 @@
 #define NGX_HTTP_NIXERY_TEMP_PATH   "nixery_temp"
 #define NGX_HTTP_NIXERY_POOL        "nixery"
 #define NGX_HTTP_NIXERY_LAYERS      94
+#define NGX_HTTP_NIXERY_TIMEOUT     (30 * 60 * 1000)
 
 /* the latest one that Debian's Nix can evaluate */
 #define NGX_HTTP_NIXERY_CHANNEL     "nixos-24.11"
 #define NGX_HTTP_NIXERY_CHANNEL_URL                                          \
     "https://github.com/NixOS/nixpkgs/archive/" NIXERY_CHANNEL_NAME ".tar.gz"
+
+#define NGX_HTTP_NIXERY_GIT_SCHEMES  "https ssh http git file"
 
 #define NGX_HTTP_NIXERY_ZONE        "nixery"
 #define NGX_HTTP_NIXERY_ZONE_SIZE   (16 * 1024 * 1024)
@@ -30,16 +33,22 @@
 #define NGX_HTTP_NIXERY_CACHE_MISS  1   /* a build was started */
 #define NGX_HTTP_NIXERY_CACHE_WAIT  2   /* a running build was joined */
 #define NGX_HTTP_NIXERY_CACHE_HIT   3   /* it was stored already */
+#define NGX_HTTP_NIXERY_CACHE_STALE 4   /* of a revision that may be old */
+
+#define NGX_HTTP_NIXERY_STALE_OFF      0x0002
+#define NGX_HTTP_NIXERY_STALE_ERROR    0x0004
+#define NGX_HTTP_NIXERY_STALE_TIMEOUT  0x0008
 
 
 typedef struct ngx_http_nixery_job_s  ngx_http_nixery_job_t;
 
 
-/* A value, and where in the configuration it stands. */
+/* A value, and where in the configuration or the environment it stands. */
 
 typedef struct {
     ngx_str_t                        value;   /* data NULL: not set */
-    u_char                          *file;    /* NULL: a default */
+    char                            *variable;
+    u_char                          *file;    /* both NULL: a default */
     ngx_uint_t                       line;
 } ngx_http_nixery_value_t;
 
@@ -77,6 +86,8 @@ typedef struct {
     ngx_rbtree_node_t                sentinel;
 
     ngx_shm_zone_t                  *zone;
+
+    ngx_uint_t                       environ_told;   /* bits: variables */
 } ngx_http_nixery_main_conf_t;
 
 
@@ -93,6 +104,7 @@ typedef struct {
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
     ngx_msec_t                       build_timeout;
     ngx_msec_t                       cache_valid;
+    ngx_uint_t                       use_stale;   /* NGX_HTTP_NIXERY_STALE_ */
     ngx_int_t                        max_layers;
     ngx_thread_pool_t               *thread_pool;   /* NULL: the default */
 
@@ -133,6 +145,7 @@ typedef struct {
     ngx_http_nixery_job_t           *job;        /* NULL: it does not */
 
     unsigned                         resolved:1;
+    unsigned                         stale:1;    /* the revision is */
     unsigned                         waited:1;   /* it has a cleanup */
 } ngx_http_nixery_ctx_t;
 
@@ -213,6 +226,14 @@ char *ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data);
 char *ngx_http_nixery_init_conf(ngx_cycle_t *cycle, void *conf);
 ngx_int_t ngx_http_nixery_check(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
+
+/* Takes from the environment what no directive of the location says. */
+ngx_int_t ngx_http_nixery_environment(ngx_conf_t *cf,
+    ngx_http_nixery_main_conf_t *nmcf, ngx_http_nixery_loc_conf_t *nlcf);
+
+/* A copy of cf that logs a variable's name, where others do file and line. */
+void ngx_http_nixery_environ_conf(ngx_conf_t *ecf, ngx_log_t *log,
+    ngx_conf_t *cf, char *name);
 
 /* What the core needs to know of a location's packages. */
 const nixery_source_t *ngx_http_nixery_source(ngx_conf_t *cf,

@@ -8,7 +8,6 @@
 #include "nixery_url.h"
 
 
-#define NGX_HTTP_NIXERY_GIT_SCHEMES      "https ssh http git file"
 #define NGX_HTTP_NIXERY_CHANNEL_SCHEMES  "https http"
 
 /* a password, a user that is one, a query, and NULL */

@@ -25,6 +25,8 @@ static void ngx_http_nixery_resolve_run(ngx_http_nixery_job_t *data);
 static void ngx_http_nixery_resolve_ended(ngx_http_nixery_job_t *data);
 static ngx_int_t ngx_http_nixery_resolve_answer(ngx_http_request_t *r,
     ngx_http_nixery_job_t *data);
+static ngx_int_t ngx_http_nixery_resolve_stale(ngx_http_request_t *r,
+    ngx_http_nixery_resolve_t *resolve);
 static void ngx_http_nixery_resolve_free(ngx_http_nixery_job_t *data);
 
 
@@ -44,6 +46,7 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
     u_char                        key[NIXERY_HEX_LEN];
     ngx_int_t                     rc;
     nixery_error_t                err;
+    nixery_revision_t             revision;
     ngx_http_nixery_ctx_t        *ctx;
     ngx_http_nixery_loc_conf_t   *nlcf;
     ngx_http_nixery_main_conf_t  *nmcf;
@@ -76,10 +79,10 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
 
     nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
 
-    if (ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid,
-                                 &ctx->revision)
+    if (ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid, &revision)
         == NGX_OK)
     {
+        ctx->revision = revision;
         return NGX_DECLINED;
     }
 
@@ -240,17 +243,53 @@ ngx_http_nixery_resolve_answer(ngx_http_request_t *r,
 
     job = &resolve->resolve;
 
-    if (job->error.kind != NIXERY_ERROR_NONE) {
+    ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
+
+    if (job->error.kind == NIXERY_ERROR_NONE) {
+        ctx->revision = job->revision;
+
+    } else if (ngx_http_nixery_resolve_stale(r, resolve) != NGX_OK) {
         return ngx_http_nixery_core_error(r, &job->error, &data->id);
     }
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
-
-    ctx->revision = job->revision;
     ctx->resolve_time += job->time;
     ctx->resolved = 1;
 
     return ngx_http_nixery_request(r);
+}
+
+
+/* What it was when it could last be asked for, if the operator allows that. */
+
+static ngx_int_t
+ngx_http_nixery_resolve_stale(ngx_http_request_t *r,
+    ngx_http_nixery_resolve_t *resolve)
+{
+    ngx_uint_t                   use;
+    ngx_http_nixery_ctx_t       *ctx;
+    ngx_http_nixery_loc_conf_t  *nlcf;
+
+    nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
+
+    use = resolve->resolve.error.kind == NIXERY_ERROR_TIMEOUT
+              ? NGX_HTTP_NIXERY_STALE_TIMEOUT
+          : resolve->resolve.error.kind == NIXERY_ERROR_SOURCE
+              ? NGX_HTTP_NIXERY_STALE_ERROR
+              : 0;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
+
+    if (!(nlcf->use_stale & use)
+        || ngx_http_nixery_zone_get(resolve->zone, resolve->key, 0,
+                                    &ctx->revision)
+           == NGX_DECLINED)
+    {
+        return NGX_DECLINED;
+    }
+
+    ctx->stale = 1;
+
+    return NGX_OK;
 }
 
 

@@ -56,7 +56,8 @@ static ngx_str_t  ngx_http_nixery_cache_status[] = {
     ngx_null_string,
     ngx_string("MISS"),
     ngx_string("WAIT"),
-    ngx_string("HIT")
+    ngx_string("HIT"),
+    ngx_string("STALE")
 };
 
 
@@ -167,6 +168,7 @@ static ngx_int_t
 ngx_http_nixery_cache_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    ngx_uint_t              status;
     ngx_http_nixery_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
@@ -179,8 +181,10 @@ ngx_http_nixery_cache_variable(ngx_http_request_t *r,
     v->valid = 1;
     v->no_cacheable = 0;
     v->not_found = 0;
-    v->len = ngx_http_nixery_cache_status[ctx->cache_status].len;
-    v->data = ngx_http_nixery_cache_status[ctx->cache_status].data;
+    status = ctx->stale ? NGX_HTTP_NIXERY_CACHE_STALE : ctx->cache_status;
+
+    v->len = ngx_http_nixery_cache_status[status].len;
+    v->data = ngx_http_nixery_cache_status[status].data;
 
     return NGX_OK;
 }

@@ -15,6 +15,7 @@ use warnings;
 use Digest::SHA;
 use File::Temp;
 use FindBin;
+use IO::Socket::INET;
 use JSON::PP;
 use POSIX ();
 use Time::HiRes qw(time);
@@ -29,6 +30,7 @@ use constant {
     IMAGES => 50,
     BLOB => 50_000_000,      # bytes
     FETCHES => 20,           # of it, in a round
+    PULLS => 20,             # of a branch, in a round
     LARGE => 1 << 30,
     PACKED => 200_000_000,   # the closure's layers have less
 };
@@ -47,6 +49,7 @@ my @small = qw(curl htop jq less lsof sqlite tree wget which zip);
 my $build = $ENV{BUILD} // die "BUILD is not set\n";
 my $bench = $FindBin::Bin;
 my $master;               # of nginx
+my $daemon;               # of git
 
 # what the other user, the worker's, can read
 my $dir = File::Temp->newdir('nixery-bench-XXXXXXXXXX', DIR => '/var/tmp');
@@ -59,6 +62,12 @@ END {
     my $status = $?;
 
     stop_nginx();
+
+    # it has a child that serves
+    if ($daemon) {
+        kill('TERM', -$daemon);
+        waitpid($daemon, 0);
+    }
 
     $? = $status;
 }
@@ -76,6 +85,7 @@ realise(roots(), 'stdenv');
 say_step('packing');
 bench_pack();
 
+start_git();
 start_nginx();
 
 say_step("a worker's memory while packing");
@@ -86,6 +96,10 @@ bench_blob();
 
 say_step('a cached manifest');
 bench_manifest();
+
+say_step('a branch and a commit');
+bench_branch();
+bench_commit();
 
 say_step('new images');
 bench_new();
@@ -220,6 +234,55 @@ sub bench_manifest {
 }
 
 
+# A branch that stays where it is, asked for each time.
+
+sub bench_branch {
+    my (@ours, @limits, @more);
+
+    pull('git/hello', 'main', 8081);
+
+    for my $round (1 .. ROUNDS) {
+        my (@pulls, @asked);
+
+        for (1 .. PULLS) {
+            push @pulls, seconds(sub { pull('git/hello', 'main', 8081) });
+            push @asked, seconds(sub {
+                command('git', 'ls-remote', repository_url(),
+                        'refs/heads/main') });
+        }
+
+        push @ours, 1000 * median(@pulls);
+        push @limits, 1000 * median(@asked);
+        push @more, $ours[-1] - $limits[-1];
+    }
+
+    my $more = median(@more);
+
+    row('branch, not moved', sprintf('%.1f ms', median(@ours)),
+        sprintf('%.1f ms', median(@limits)), sprintf('%+.1f ms', $more),
+        $more, '<=', 30);
+
+    return;
+}
+
+
+sub bench_commit {
+    chomp(my $commit = command('git', '-C', "$dir/repository", 'rev-parse',
+                               'main'));
+    my $reply = pull('git/hello', $commit, 8081);
+    my $hex = $reply->{headers}{'docker-content-digest'} =~ s/^sha256://r;
+
+    my ($ours, $limit, $share) = by_turns(
+        sub { wrk("/v2/git/hello/manifests/$commit", 8081) },
+        sub { wrk("/static/$hex") });
+
+    row('commit, cached', sprintf('%.0f /s', $ours),
+        sprintf('%.0f /s', $limit), sprintf('%.2f', $share));
+
+    return;
+}
+
+
 # Images of packages whose layers are stored, in combinations that are new.
 # What Nix makes for one is deleted again, so that nix-build alone does the same
 # work.
@@ -289,7 +352,7 @@ sub random_images {
 # Requests a second, by wrk.
 
 sub wrk {
-    my ($uri) = @_;
+    my ($uri, $port) = @_;
 
     write_file("$dir/wrk.lua", <<'EOF') if !-e "$dir/wrk.lua";
 function done(summary)
@@ -301,8 +364,8 @@ end
 EOF
 
     my $output = command('wrk', '-t', 1, '-c', 4, '-d', '1s', '-s',
-                         "$dir/wrk.lua", 'http://127.0.0.1:' . port(8080)
-                                         . $uri);
+                         "$dir/wrk.lua", 'http://127.0.0.1:'
+                                         . port($port // 8080) . $uri);
 
     $output =~ /^result (\d+) (\d+) (\d+)/m
         or die "wrk says: $output\n";
@@ -315,8 +378,16 @@ EOF
 
 
 sub pull {
-    my ($name) = @_;
-    my $reply = reply(http_get("/v2/$name/manifests/latest", timeout => 300));
+    my ($name, $tag, $port) = @_;
+
+    $tag //= 'latest';
+
+    my $socket = IO::Socket::INET->new(
+        PeerAddr => '127.0.0.1:' . port($port // 8080))
+        or die "can't connect: $!\n";
+
+    my $reply = reply(http_get("/v2/$name/manifests/$tag", timeout => 300,
+                               socket => $socket));
 
     die "$name: status $reply->{status}: $reply->{body}\n"
         if $reply->{status} != 200;
@@ -461,6 +532,42 @@ sub forget {
 }
 
 
+# --- git
+
+# The bundled set as a repository, which a daemon serves.
+
+sub start_git {
+    my $repository = "$dir/repository";
+
+    mkdir($repository);
+    write_file("$repository/default.nix", slurp("$dir/set/default.nix"));
+
+    command('git', 'init', '-q', '-b', 'main', $repository);
+    command('git', '-C', $repository, 'add', 'default.nix');
+    command('git', '-C', $repository, '-c', 'user.name=bench', '-c',
+            'user.email=bench', 'commit', '-q', '-m', 'bench');
+
+    $daemon = fork() // die "can't fork: $!\n";
+
+    if ($daemon == 0) {
+        setpgrp();
+        exec('git', 'daemon', '--listen=127.0.0.1', '--port=' . port(8082),
+             '--export-all', "--base-path=$dir", $dir) or POSIX::_exit(127);
+    }
+
+    eventually(sub {
+        IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . port(8082)) })
+        or die "git daemon did not start\n";
+
+    return;
+}
+
+
+sub repository_url {
+    return 'git://127.0.0.1:' . port(8082) . '/repository';
+}
+
+
 # --- nginx
 
 sub start_nginx {
@@ -505,6 +612,20 @@ http {
 
         location /static/ {
             alias $dir/storage/layers/;
+        }
+    }
+
+    server {
+        listen 127.0.0.1:@{[port(8081)]};
+
+        location /v2 {
+            nixery;
+            nixery_packages git @{[repository_url()]};
+            nixery_builder $builder/builder.nix;
+            nixery_storage directory $dir/storage;
+            nixery_temp_path $dir/temp;
+            nixery_nix_env NIX_REMOTE daemon;
+            nixery_cache_valid 0;
         }
     }
 }

@@ -122,6 +122,104 @@ last(void **state)
 }
 
 
+static void
+hide(void **state)
+{
+    char    *text;
+    size_t   i;
+
+    static const struct {
+        const char  *text;
+        const char  *secrets[4];
+        const char  *hidden;
+    } cases[] = {
+        { "", { "a" }, "" },
+        { "a", { NULL }, "a" },
+        { "a", { "" }, "a" },
+        { "a", { "a" }, "*" },
+        { "a", { "ab" }, "a" },
+        { "secret", { "secret" }, "******" },
+        { "secret at the start", { "secret" }, "****** at the start" },
+        { "at the end: secret", { "secret" }, "at the end: ******" },
+        { "secretsecret, secret", { "secret" }, "************, ******" },
+        { "Secret", { "secret" }, "Secret" },
+        { "two of them", { "two", "them" }, "*** of ****" },
+        { "one\nin line two\n", { "line" }, "one\nin **** two\n" },
+        { "a*b", { "*" }, "a*b" },
+
+        /* within each other, in any order */
+
+        { "secret-token", { "secret", "secret-token" }, "************" },
+        { "secret-token", { "secret-token", "secret" }, "************" },
+        { "a secret-token", { "token", "cret-tok", "secret-token" },
+          "a ************" },
+        { "my-secret secret", { "secret", "my-secret" },
+          "********* ******" },
+
+        /* over each other, and over themselves */
+
+        { "abcdef", { "abcd", "cdef" }, "******" },
+        { "abcdef", { "cdef", "abcd" }, "******" },
+        { "ababa", { "aba" }, "*****" },
+        { "aaaa b", { "aaa" }, "**** b" },
+
+        /* users of URLs, whether they are known or not */
+
+        { "https://ann:pw@host/a", { NULL }, "https://host/a" },
+        { "http://token@host", { NULL }, "http://host" },
+        { "'HTTPS://ann:pw@host/a'", { NULL }, "'HTTPS://host/a'" },
+        { "https://ann:p@w@host/a@b", { NULL }, "https://host/a@b" },
+        { "https://ann:pw@[::1]:80/", { NULL }, "https://[::1]:80/" },
+        { "https://@host", { NULL }, "https://host" },
+        { "https://ann:pw@", { NULL }, "https://" },
+        { "https://", { NULL }, "https://" },
+        { "https://host/a@b", { NULL }, "https://host/a@b" },
+        { "https://host?a@b", { NULL }, "https://host?a@b" },
+        { "https://host#a@b", { NULL }, "https://host#a@b" },
+        { "https://host b@c", { NULL }, "https://host b@c" },
+        { "https://host\nb@c", { NULL }, "https://host\nb@c" },
+        { "'https://host'b@c", { NULL }, "'https://host'b@c" },
+        { "<https://host>b@c \"https://host\"b@c", { NULL },
+          "<https://host>b@c \"https://host\"b@c" },
+
+        /* an ssh user is no secret; nor is what is no URL */
+
+        { "ssh://git@host/a", { NULL }, "ssh://git@host/a" },
+        { "http:/ann:pw@host http//x:y@z ://a@b", { NULL },
+          "http:/ann:pw@host http//x:y@z ://a@b" },
+        { "ttp://a@b ttps://a@b", { NULL }, "ttp://a@b ttps://a@b" },
+
+        /* several of them */
+
+        { "https://a:b@c https://d:e@f/https://g:h@i and http://j@k.",
+          { NULL },
+          "https://c https://f/https://i and http://k." },
+        { "https://a:b@c,https://d:e@f", { NULL }, "https://c,https://f" },
+        { "http://http://a:b@c", { NULL }, "http://http://c" },
+        { "http://x@http://a:b@c", { NULL }, "http://http://c" },
+
+        /* both */
+
+        { "https://ann:pw@host/?t=tok pw", { "pw", "tok" },
+          "https://host/?t=*** **" },
+    };
+
+    (void) state;
+
+    for (i = 0; i < count_of(cases); i++) {
+        text = format("%s", cases[i].text);
+        nixery_text_hide(text, cases[i].secrets);
+        assert_string_equal(text, cases[i].hidden);
+        free(text);
+    }
+
+    text = format("http://a:b@c");
+    nixery_text_hide(text, NULL);
+    assert_string_equal(text, "http://c");
+    free(text);
+}
+
+
 int
 main(void)
 {
@@ -129,6 +227,7 @@ main(void)
         cmocka_unit_test(clean),
         cmocka_unit_test(line),
         cmocka_unit_test(last),
+        cmocka_unit_test(hide),
     };
 
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
