@@ -32,65 +32,54 @@ serve($t, qw(http git ssh));
 
 # how each of them is named, after the port that it is at
 
-my $ssh = "key=$d/git/ssh/key known_hosts=$d/git/ssh/known.hosts";
 my $login = 'reader:open%20sesame';
 
 my %kinds = (
     8080 => ['file'],
     8081 => ['git'],
-    8082 => ['ssh', $ssh],
+    8082 => ['ssh'],
     8083 => ['http'],
     8084 => ['https'],
-    8085 => ['private', '', login => $login],
-    8086 => ['private_https', '', login => $login],
-    8087 => ['private_https', "credentials=$d/credentials"],
+    8085 => ['private', login => $login],
+    8086 => ['private_https', login => $login],
+    8087 => ['private_https', more => "credentials=$d/credentials"],
     8088 => ['moved'],
 );
 
 my $servers = '';
 
 for my $port (sort keys %kinds) {
-    my ($kind, $more, %extra) = @{$kinds{$port}};
-    my $url = git_url($t, $kind, $set, %extra);
-
-    $more //= '';
+    my ($kind, %extra) = @{$kinds{$port}};
 
     # nothing of another one's makes up for what one can't do
-    my %places = (storage => "directory $d/storage-$port",
-                  temp_path => "$d/temp-$port", cache_valid => 0);
-
-    $servers .= registry($port, nixery($t, %places,
-                                       packages => "git $url $more")
-                         . "\nnixery_nix_env NIX_SSL_CERT_FILE "
-                         . "$d/git/tls/ca.crt;");
+    $servers .= registry($port, nixery($t, cache_valid => 0,
+        packages => git_packages($t, $kind, $set, %extra),
+        storage => "directory $d/storage-$port", temp_path => "$d/temp-$port")
+        . "\nnixery_nix_env NIX_SSL_CERT_FILE $d/git/tls/ca.crt;");
 }
 
 $servers .= registry(8100, nixery($t, storage => "directory $d/storage-path",
                                   packages => "path $set->{tree}"));
 
-$servers .= registry(8101, nixery($t, cache_valid => 0, packages =>
-                                  'git ' . git_url($t, 'git', $set)
-                                  . ' ref=a/b'));
-$servers .= registry(8102, nixery($t, cache_valid => 0, packages =>
-                                  'git ' . git_url($t, 'git', $set)
-                                  . ' ref=refs/tags/annotated'));
-$servers .= registry(8103, nixery($t, packages =>
-                                  'git ' . git_url($t, 'git', $set)
-                                  . " ref=$commit{1}"));
+my %latest = (8101 => 'a/b', 8102 => 'refs/tags/annotated',
+              8103 => $commit{1});
+
+$servers .= registry($_, nixery($t, cache_valid => 0, packages =>
+    git_packages($t, 'git', $set, more => "ref=$latest{$_}")))
+    for sort keys %latest;
+
 $servers .= registry(8104, nixery($t, packages => "git file://$set->{tree}"));
 
-my %url = map { $_ => git_url($t, $_, $set) } qw(file git ssh http);
+# with submodules, and without
 
-$servers .= registry(8110, nixery($t, packages =>
-                                  "git $url{file} submodules=on"));
-$servers .= registry(8111, nixery($t, packages =>
-                                  "git $url{git} submodules=on"));
-$servers .= registry(8112, nixery($t, packages =>
-                                  "git $url{ssh} $ssh submodules=on"));
-$servers .= registry(8113, nixery($t, packages =>
-                                  "git $url{http} submodules=on"));
+my %deep = (8110 => 'file', 8111 => 'git', 8112 => 'ssh', 8113 => 'http');
+
+$servers .= registry($_, nixery($t, packages =>
+    git_packages($t, $deep{$_}, $set) . ' submodules=on'))
+    for sort keys %deep;
+
 $servers .= registry(8114, nixery($t, packages =>
-                                  "git $url{git} submodules=off"));
+    git_packages($t, 'git', $set, more => 'submodules=off')));
 
 $t->write_file_expand('nginx.conf', <<"EOC");
 
@@ -162,7 +151,7 @@ my @more = (
 );
 
 for my $port (sort keys %kinds) {
-    my ($kind, $more, %extra) = @{$kinds{$port}};
+    my ($kind) = @{$kinds{$port}};
     my $source = git_url($t, $kind, $set);
 
     for my $case (@names, $kind eq 'git' ? @more : ()) {
@@ -176,12 +165,14 @@ for my $port (sort keys %kinds) {
 
 # what "latest" is may be said
 
-pulled(8101, 'latest', 2, $url{git});
-pulled(8101, 'main', 1, $url{git});
-pulled(8102, 'latest', 2, $url{git});
+my $url = git_url($t, 'git', $set);
+
+pulled(8101, 'latest', 2, $url);
+pulled(8101, 'main', 1, $url);
+pulled(8102, 'latest', 2, $url);
 
 my $asked = calls($t, 'git');
-pulled(8103, 'latest', 1, $url{git});
+pulled(8103, 'latest', 1, $url);
 is(calls($t, 'git'), $asked, 'a commit for latest is asked of nobody');
 
 # a work tree, whatever is changed in it
@@ -195,8 +186,8 @@ git($set, 'checkout', '-q', 'default.nix');
 
 git($set, '--git-dir', $set->{bare}, 'update-ref', '--no-deref', 'HEAD',
     $commit{2});
-pulled(8081, 'latest', 2, $url{git});
-pulled(8081, 'HEAD', 2, $url{git});
+pulled(8081, 'latest', 2, $url);
+pulled(8081, 'HEAD', 2, $url);
 default_branch($set, 'trunk');
 
 # the header and the variable, of GET and HEAD; a digest has no revision

@@ -30,16 +30,14 @@ my @sets = map { repository($t, $_) } qw(asked kept soon);
 
 serve($t, qw(git));
 
-my @valid = ('cache_valid 0', '', 'cache_valid 1s');
+my @valid = (0, undef, '1s');
 my $servers = '';
 
 for my $n (0 .. 2) {
-    my $url = git_url($t, 'git', $sets[$n]);
-    my $valid = $valid[$n] ? "nixery_$valid[$n];" : '';
-
     # each worker gets its share of the connections
     $servers .= registry("808$n reuseport",
-                         nixery($t, packages => "git $url") . "\n$valid");
+        nixery($t, packages => git_packages($t, 'git', $sets[$n]),
+               cache_valid => $valid[$n]));
 }
 
 $t->write_file_expand('nginx.conf', <<"EOF");
