@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "nixery_git.h"
+#include "nixery_text.h"
 
 
 #define NIXERY_GIT_OUT_MAX    65536   /* bytes of standard output */
@@ -26,6 +27,7 @@ static int nixery_git_run(const nixery_fetch_t *fetch, const char **argv,
     nixery_process_t *process, nixery_buf_t *text, nixery_error_t *err);
 static int nixery_git_refused(const char *shown, const char *text,
     nixery_error_t *err);
+static int nixery_git_late(const char *shown, nixery_error_t *err);
 static int nixery_git_none(const char *text);
 static int nixery_git_unknown(const char *shown, const char *name,
     nixery_error_t *err);
@@ -65,7 +67,10 @@ nixery_git_resolve(const nixery_fetch_t *fetch, const char *url,
 
     rc = nixery_git_run(fetch, argv, &process, &text, err);
 
-    if (rc == NIXERY_OK && process.status != 0) {
+    if (rc != NIXERY_OK && err->kind == NIXERY_ERROR_TIMEOUT) {
+        rc = nixery_git_late(shown, err);
+
+    } else if (rc == NIXERY_OK && process.status != 0) {
         rc = nixery_git_none(text.data)
                  ? NIXERY_DECLINED
                  : nixery_git_refused(shown, text.data, err);
@@ -224,6 +229,7 @@ nixery_git_refs(const char *text, size_t len, const char *name,
 char *
 nixery_git_cause(const char *text)
 {
+    char        *cause;
     size_t       len;
     const char  *line, *end, *best, *before;
 
@@ -259,7 +265,19 @@ nixery_git_cause(const char *text)
         best += 7;
     }
 
-    len = strchrnul(best, '\n') - best;
+    end = strchrnul(best, '\n');
+
+    /* whom it can't connect to has a line of its own */
+
+    if (end > best && end[-1] == ':' && *end != '\0') {
+        end = strchrnul(end + 1, '\n');
+    }
+
+    len = end - best;
+
+    if (len > 0 && best[len - 1] == '.') {
+        len--;
+    }
 
     if (len > NIXERY_GIT_CAUSE_MAX) {
         len = NIXERY_GIT_CAUSE_MAX;
@@ -269,7 +287,13 @@ nixery_git_cause(const char *text)
         }
     }
 
-    return strndup(best, len);
+    cause = strndup(best, len);
+
+    if (cause != NULL) {
+        nixery_text_line(cause);
+    }
+
+    return cause;
 }
 
 
@@ -337,6 +361,29 @@ nixery_git_refused(const char *shown, const char *text, nixery_error_t *err)
 }
 
 
+/* A time limit that has passed says nothing of who was waited for. */
+
+static int
+nixery_git_late(const char *shown, nixery_error_t *err)
+{
+    nixery_error_t  late;
+
+    late = *err;
+    memset(err, 0, sizeof(nixery_error_t));
+
+    (void) nixery_error_set(err, NIXERY_ERROR_TIMEOUT, "git repository \"%s\" "
+                            "did not answer in time: %s", shown,
+                            late.message);
+
+    err->log = late.log;
+    late.log = NULL;
+
+    nixery_error_free(&late);
+
+    return NIXERY_ERROR;
+}
+
+
 /* A web server is there, and what it has at that URL is no repository. */
 
 static int
@@ -377,10 +424,13 @@ nixery_git_hint(const char *text)
     } hints[] = {
         { "Authentication failed", "; the credentials are refused" },
         { "could not read Username", "; it wants credentials, and has none" },
+        { "REMOTE HOST IDENTIFICATION HAS CHANGED",
+          "; the host's key is not the one that \"known_hosts=\" has" },
         { "Host key verification failed",
           "; \"known_hosts=\" has to have the host's key" },
         { "Permission denied (publickey",
           "; \"key=\" has to be a key that the host knows" },
+        { "target host name", "; its certificate is another host's" },
         { "certificate", "; \"nixery_nix_env NIX_SSL_CERT_FILE\" says which "
                          "authorities are trusted" },
         { NULL, NULL }

@@ -11,7 +11,8 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    commit default_branch forget git give point repository submodule tag tarball
+    commit default_branch forget git give point repository start submodule tag
+    tarball
 );
 our @EXPORT_OK = qw(git_environment git_home shell);
 
@@ -242,6 +243,18 @@ sub give {
 
     chown($uid, $gid, @files) == @files
         or die "can't give files to \"$user\": $!\n";
+
+    return;
+}
+
+
+# Starts nginx, which finds the fake git.
+
+sub start {
+    my ($t) = @_;
+
+    local $ENV{PATH} = $t->testdir() . "/fake:$ENV{PATH}";
+    $t->run();
 
     return;
 }

@@ -10,7 +10,7 @@ use warnings;
 
 use base qw(Exporter);
 
-our @EXPORT = qw(git_ssh git_url serve NOBODY SILENT);
+our @EXPORT = qw(git_packages git_ssh git_url serve NOBODY SILENT);
 
 use Cwd;
 use IO::Socket::INET;
@@ -38,6 +38,37 @@ use constant {
 
 sub git_url {
     my ($t, $kind, $repo, %extra) = @_;
+
+    my ($before, $port, $after) = _url($t, $kind, $repo, %extra);
+
+    return $before if !defined $port;
+    return $before . ':' . port($port) . $after;
+}
+
+
+# What "nixery_packages" says of a repository, in a configuration that is still
+# to be expanded; "ssh" comes with the good key.  Extra: as above, and more =>
+# other parameters.
+
+sub git_packages {
+    my ($t, $kind, $repo, %extra) = @_;
+    my $d = $t->testdir();
+
+    my ($before, $port, $after) = _url($t, $kind, $repo, %extra);
+
+    my $more = $extra{more}
+        // ($kind eq 'ssh'
+            ? "key=$d/git/ssh/key known_hosts=$d/git/ssh/known.hosts" : '');
+
+    # ports that were expanded would be so once more
+    return "git $before"
+        . (defined $port ? ":$port$after" : '')
+        . ($more ne '' ? " $more" : '');
+}
+
+
+sub _url {
+    my ($t, $kind, $repo, %extra) = @_;
     my $d = $t->testdir();
 
     return "file://$repo->{bare}" if $kind eq 'file';
@@ -57,8 +88,8 @@ sub git_url {
     my $login = $extra{login} // ($kind eq 'ssh' ? scalar getpwuid($<) : '');
     $login .= '@' if $login ne '';
 
-    return "$scheme://${login}127.0.0.1:" . port($extra{port} // $port)
-           . "$path/$repo->{name}.git";
+    return ("$scheme://${login}127.0.0.1", $extra{port} // $port,
+            "$path/$repo->{name}.git");
 }
 
 
