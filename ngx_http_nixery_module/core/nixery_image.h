@@ -11,10 +11,11 @@
 #include "nixery_meta.h"
 
 
-#define NIXERY_NAME_MAX   255     /* bytes; bounds the components at 128 */
+#define NIXERY_NAME_MAX   255   /* bytes; bounds the components at 128 */
 #define NIXERY_TAG_MAX    128
-#define NIXERY_IMAGE_MAX  32768   /* bytes of a canonical name: as JSON it is
-                                     one argument of a program */
+
+/* Bytes of a canonical name: as JSON it is one argument of a program. */
+#define NIXERY_IMAGE_MAX  32768
 
 
 /* What an image is made of: the canonical form of its name. */

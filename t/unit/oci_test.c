@@ -103,11 +103,11 @@ told_config(void **state)
 
         assert_int_equal(nixery_oci_config(&image, &json, &err), NIXERY_OK);
 
-        assert_int_equal(strstr(json.data, "\"Cmd\":[\"/bin/bash\"]") != NULL,
-                         image.bash);
-        assert_int_equal(strstr(json.data, "\"SSL_CERT_FILE=/etc/ssl/certs/"
-                                           "ca-bundle.crt\",\"NIX_SSL") != NULL,
-                         image.ca);
+        assert_int_equal(!strstr(json.data, "\"Cmd\":[\"/bin/bash\"]"),
+                         !image.bash);
+        assert_int_equal(!strstr(json.data, "\"SSL_CERT_FILE=/etc/ssl/certs/"
+                                            "ca-bundle.crt\",\"NIX_SSL"),
+                         !image.ca);
 
         nixery_buf_free(&json);
     }
