@@ -547,16 +547,16 @@ sub start_git {
     command('git', '-C', $repository, '-c', 'user.name=bench', '-c',
             'user.email=bench', 'commit', '-q', '-m', 'bench');
 
+    my $port = port(8082);
     $daemon = fork() // die "can't fork: $!\n";
 
     if ($daemon == 0) {
         setpgrp();
-        exec('git', 'daemon', '--listen=127.0.0.1', '--port=' . port(8082),
+        exec('git', 'daemon', '--listen=127.0.0.1', "--port=$port",
              '--export-all', "--base-path=$dir", $dir) or POSIX::_exit(127);
     }
 
-    eventually(sub {
-        IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . port(8082)) })
+    eventually(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") })
         or die "git daemon did not start\n";
 
     return;
