@@ -279,8 +279,9 @@ static char *
 ngx_http_nixery_check_url(ngx_conf_t *cf, ngx_str_t *directive,
     ngx_str_t *value, const char *schemes)
 {
-    nixery_url_t    url;
-    nixery_error_t  err;
+    char            *rv;
+    nixery_url_t     url;
+    nixery_error_t   err;
 
     ngx_memzero(&err, sizeof(nixery_error_t));
 
@@ -293,9 +294,21 @@ ngx_http_nixery_check_url(ngx_conf_t *cf, ngx_str_t *directive,
         return NGX_CONF_ERROR;
     }
 
+    rv = NGX_CONF_OK;
+
+    /* git puts its own behind it, and would show this one */
+
+    if (ngx_strcmp(schemes, NGX_HTTP_NIXERY_GIT_SCHEMES) == 0
+        && ngx_strcmp(url.bare, url.shown) != 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid URL in \"%V\": a git "
+                           "repository's has no \"?\" and no \"#\"", directive);
+        rv = NGX_CONF_ERROR;
+    }
+
     nixery_url_free(&url);
 
-    return NGX_CONF_OK;
+    return rv;
 }
 
 
