@@ -34,7 +34,8 @@ static uint64_t nixery_build_now(void);
 
 int
 nixery_build_key(const nixery_settings_t *settings,
-    const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1])
+    const nixery_image_t *image, const nixery_popularity_t *popularity,
+    char key[NIXERY_HEX_LEN + 1])
 {
     char              number[sizeof("18446744073709551615")];
     nixery_sha256_t  *sha;
@@ -52,6 +53,9 @@ nixery_build_key(const nixery_settings_t *settings,
 
     (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);
     nixery_sha256_string(sha, number);
+
+    nixery_sha256_string(sha, popularity ? nixery_popularity_id(popularity)
+                                         : "");
 
     /* what Nix is told may change what an expression means */
 
@@ -117,6 +121,8 @@ void
 nixery_build_free(nixery_build_t *build)
 {
     nixery_image_free(&build->image);
+    nixery_popularity_release(build->popularity);
+    build->popularity = NULL;
     nixery_buf_free(&build->manifest);
     nixery_error_free(&build->error);
     free(build->media_type);

@@ -10,6 +10,7 @@
 
 #include "nixery_buf.h"
 #include "nixery_nix.h"
+#include "nixery_popularity.h"
 #include "nixery_storage.h"
 
 
@@ -41,6 +42,7 @@ typedef struct {
     const nixery_settings_t   *settings;
     nixery_image_t             image;        /* owned */
     char                       key[NIXERY_HEX_LEN + 1];
+    nixery_popularity_t       *popularity;   /* a reference, or NULL */
     nixery_cancel_t            cancel;
 
     /* out; released by nixery_build_free() */
@@ -58,11 +60,12 @@ typedef struct {
 
 /*
  * Cache key of an image: SHA-256 over source, system, builder, layer options,
- * what Nix is told, and packages, each with its length, each list with its
- * number.  No I/O; NIXERY_ERROR: memory.
+ * popularity (may be NULL), what Nix is told, and packages, each with its
+ * length, each list with its number.  No I/O; NIXERY_ERROR: memory.
  */
 int nixery_build_key(const nixery_settings_t *settings,
-    const nixery_image_t *image, char key[NIXERY_HEX_LEN + 1]);
+    const nixery_image_t *image, const nixery_popularity_t *popularity,
+    char key[NIXERY_HEX_LEN + 1]);
 
 /*
  * Builds one image: Nix, layers, storage, config, manifest.  Nothing is stored

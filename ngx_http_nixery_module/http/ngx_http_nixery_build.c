@@ -58,7 +58,9 @@ ngx_http_nixery_build(ngx_http_request_t *r, nixery_image_t *image)
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
     nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
 
-    if (nixery_build_key(&nlcf->registry->settings, image, hex) != NIXERY_OK) {
+    if (nixery_build_key(&nlcf->registry->settings, image, NULL, hex)
+        != NIXERY_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
