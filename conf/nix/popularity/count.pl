@@ -177,7 +177,9 @@ sub valid {
 
     die "none of the packages can be built\n" if !%package_of;
 
-    return sort keys %package_of;
+    my @valid = sort keys %package_of;
+
+    return @valid;
 }
 
 
