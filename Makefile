@@ -19,7 +19,7 @@ so := $(build)/ngx_http_nixery_module.so
 
 # Debian packages, each group on top of the first
 build_packages := gcc make nginx nginx-dev libarchive-dev libcjson-dev \
-	libdeflate-dev libssl-dev
+	libcurl4-openssl-dev libdeflate-dev libssl-dev
 run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates perl
 test_packages := $(run_packages) bash-static libcmocka-dev skopeo podman runc \
 	libarchive-tools python3 curl openssl valgrind procps
@@ -148,8 +148,10 @@ popularity: ## a table for nixery_popularity, of ATTRIBUTES= or all that PACKAGE
 
 core_cflags := -std=gnu11 -D_GNU_SOURCE -g -W -Wall -Wextra -Wpointer-arith \
 	-Wshadow -Wwrite-strings -Wno-unused-parameter -Werror
-core_libs := -larchive -ldeflate -lcjson -lcrypto -lpthread
+core_libs := -larchive -lcurl -ldeflate -lcjson -lcrypto -lpthread
 core_sources := $(wildcard $(core_dir)/*.c)
+
+unit_shared := t/unit/unit.c t/unit/server.c
 
 # the unit tests in three flavours; no nginx header is on the include path,
 # which is what keeps nginx out of the core
@@ -174,11 +176,11 @@ endef
 define unit_rules
 $(call core_rules,$(1),$(2))
 
-$(build)/$(1)/%_test: t/unit/%_test.c t/unit/unit.c t/unit/unit.h \
-    $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
+$(build)/$(1)/%_test: t/unit/%_test.c $(unit_shared) t/unit/unit.h \
+    t/unit/server.h $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
 	@echo "building $(1)/$$(@F)"
 	@$(2) $(core_cflags) $($(1)_cflags) -I$(core_dir) -o $$@ $$< \
-	    t/unit/unit.c $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
+	    $(unit_shared) $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
 
 .PHONY: $(1)-build
 $(1)-build: $(patsubst t/unit/%.c,$(build)/$(1)/%,$(wildcard t/unit/*_test.c))

@@ -23,6 +23,7 @@ typedef enum {
     NIXERY_ERROR_TIMEOUT,     /* the build's time limit has passed */
     NIXERY_ERROR_CANCELED,    /* ended from outside: shutdown */
     NIXERY_ERROR_STORAGE,     /* the storage failed: which operation on what */
+    NIXERY_ERROR_SOURCE,      /* where packages come from: no way, or refused */
     NIXERY_ERROR_SYSTEM       /* memory, descriptors, work files, threads */
 } nixery_error_e;
 

@@ -51,6 +51,7 @@ static const struct {
     { 504, "UNKNOWN" },            /* NIXERY_ERROR_TIMEOUT */
     { 429, "TOOMANYREQUESTS" },    /* NIXERY_ERROR_CANCELED */
     { 502, "UNKNOWN" },            /* NIXERY_ERROR_STORAGE */
+    { 502, "UNKNOWN" },            /* NIXERY_ERROR_SOURCE */
     { 500, "UNKNOWN" }             /* NIXERY_ERROR_SYSTEM */
 };
 

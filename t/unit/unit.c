@@ -15,7 +15,7 @@
 
 
 int
-unit_store(char *const *argv)
+unit_namespace(char *const *argv)
 {
     if (getenv(NAMESPACE) == NULL) {
         (void) setenv(NAMESPACE, "1", 1);
@@ -29,6 +29,17 @@ unit_store(char *const *argv)
         }
 
         perror("unshare");
+        return -1;
+    }
+
+    return 0;
+}
+
+
+int
+unit_store(char *const *argv)
+{
+    if (unit_namespace(argv) == -1) {
         return -1;
     }
 

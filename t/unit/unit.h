@@ -20,9 +20,12 @@
 
 
 /*
- * An empty Nix store on /nix that this process alone sees, in a mount namespace
- * that it starts anew in; 0, or -1 with a message on standard error.
+ * Starts this process anew, once, in a mount namespace of its own; 0, or -1
+ * with a message on standard error.
  */
+int unit_namespace(char *const *argv);
+
+/* The same, with an empty Nix store on /nix. */
 int unit_store(char *const *argv);
 
 /* How many descriptors are open: equal before and after means none is left. */

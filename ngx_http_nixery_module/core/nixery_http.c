@@ -1,0 +1,788 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <strings.h>
+#include <time.h>
+#include "nixery_file.h"
+#include "nixery_http.h"
+
+
+#define NIXERY_HTTP_REDIRECTS  10
+#define NIXERY_HTTP_CONNECT    10000   /* milliseconds */
+#define NIXERY_HTTP_TICK       200     /* milliseconds to see a cancellation */
+
+
+typedef struct {
+    nixery_http_t       *http;
+    nixery_error_t      *err;
+    CURLM               *multi;
+    CURL                *easy;
+    CURLU               *url;         /* that is asked for */
+    char                *first;       /* that was asked for first, as shown */
+    char                *origin;      /* its scheme, host and port */
+    struct curl_slist   *headers;
+    uint64_t             deadline;    /* 0: none */
+    int                  rc;          /* of what took the body */
+    unsigned             unwanted:1;  /* a body of no use, not read */
+    unsigned             proxied:1;
+    char                 reason[CURL_ERROR_SIZE];
+} nixery_http_call_t;
+
+
+static void nixery_http_init(void);
+static int nixery_http_open(nixery_http_call_t *call);
+static void nixery_http_close(nixery_http_call_t *call);
+static int nixery_http_show(nixery_http_call_t *call, char **origin);
+static int nixery_http_target(nixery_http_call_t *call);
+static int nixery_http_proxy(nixery_http_call_t *call);
+static int nixery_http_perform(nixery_http_call_t *call);
+static int nixery_http_result(nixery_http_call_t *call, CURLcode code);
+static size_t nixery_http_body(char *data, size_t size, size_t n,
+    void *userdata);
+static int nixery_http_announced(nixery_http_call_t *call);
+static int nixery_http_redirect(nixery_http_call_t *call, unsigned redirects);
+static int nixery_http_answer(nixery_http_call_t *call);
+static int nixery_http_error(nixery_http_call_t *call, nixery_error_e kind);
+static const char *nixery_http_env(char *const *env, const char *const *names);
+static uint64_t nixery_http_now(void);
+
+
+/*
+ * The names that libcurl looks for in an environment, in its order: there is
+ * no HTTP_PROXY, which a client of a CGI program could set.
+ */
+
+static const char *const  nixery_http_proxies[] = {
+    "http_proxy", "all_proxy", "ALL_PROXY", NULL
+};
+
+static const char *const  nixery_https_proxies[] = {
+    "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL
+};
+
+static const char *const  nixery_no_proxies[] = {
+    "no_proxy", "NO_PROXY", NULL
+};
+
+static const char *const  nixery_ca_bundles[] = {
+    "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", NULL
+};
+
+static CURLcode        nixery_http_ready;
+static pthread_once_t  nixery_http_once = PTHREAD_ONCE_INIT;
+
+
+int
+nixery_http_get(nixery_http_t *http, nixery_error_t *err)
+{
+    int                  rc;
+    unsigned             redirects;
+    nixery_http_call_t   call;
+
+    memset(&http->body, 0, sizeof(nixery_buf_t));
+
+    http->status = 0;
+    http->new_etag = NULL;
+    http->size = 0;
+    http->what = NULL;
+    http->host = NULL;
+
+    memset(&call, 0, sizeof(nixery_http_call_t));
+
+    call.http = http;
+    call.err = err;
+
+    rc = nixery_http_open(&call);
+
+    for (redirects = 0; rc == NIXERY_OK; redirects++) {
+        rc = nixery_http_target(&call);
+
+        if (rc == NIXERY_OK) {
+            rc = nixery_http_perform(&call);
+        }
+
+        if (rc == NIXERY_OK) {
+            rc = nixery_http_redirect(&call, redirects);
+        }
+    }
+
+    if (rc == NIXERY_DECLINED) {
+        rc = nixery_http_answer(&call);
+    }
+
+    nixery_http_close(&call);
+
+    if (rc != NIXERY_OK) {
+        nixery_http_free(http);
+    }
+
+    return rc;
+}
+
+
+int
+nixery_http_refused(const nixery_http_t *http, nixery_error_t *err)
+{
+    return nixery_error_set(err, NIXERY_ERROR_SOURCE,
+                            "can't get %s: %s answered %ld", http->what,
+                            http->status == 407 ? "the proxy" : http->host,
+                            http->status);
+}
+
+
+void
+nixery_http_free(nixery_http_t *http)
+{
+    nixery_buf_free(&http->body);
+    free(http->new_etag);
+    free(http->what);
+    free(http->host);
+
+    http->new_etag = NULL;
+    http->what = NULL;
+    http->host = NULL;
+}
+
+
+/*
+ * A name is resolved in a thread of libcurl, which nobody waits for any more
+ * when time is up: the library must stay where that thread returns to, even
+ * if nginx unloads the module.
+ */
+
+static void
+nixery_http_init(void)
+{
+    Dl_info  info;
+
+    nixery_http_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+
+    if (dladdr((void *) (uintptr_t) curl_global_init, &info) != 0) {
+        (void) dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    }
+}
+
+
+static int
+nixery_http_open(nixery_http_call_t *call)
+{
+    int             bad;
+    char           *header;
+    CURL           *easy;
+    CURLUcode       uc;
+    const char     *bundle;
+    nixery_http_t  *http;
+
+    http = call->http;
+
+    if (http->timeout != 0) {
+        call->deadline = nixery_http_now() + http->timeout;
+    }
+
+    (void) pthread_once(&nixery_http_once, nixery_http_init);
+
+    if (nixery_http_ready != CURLE_OK) {
+        return nixery_error_set(call->err, NIXERY_ERROR_SYSTEM,
+                                "can't initialize libcurl: %s",
+                                curl_easy_strerror(nixery_http_ready));
+    }
+
+    call->url = curl_url();
+    call->multi = curl_multi_init();
+    call->easy = curl_easy_init();
+
+    if (call->url == NULL || call->multi == NULL || call->easy == NULL) {
+        return nixery_error_nomem(call->err);
+    }
+
+    uc = curl_url_set(call->url, CURLUPART_URL, http->url,
+                      CURLU_DISALLOW_USER);
+
+    if (uc == CURLUE_OUT_OF_MEMORY) {
+        return nixery_error_nomem(call->err);
+    }
+
+    if (uc != CURLUE_OK) {
+        return nixery_error_set(call->err, NIXERY_ERROR_SOURCE,
+                                "the URL can't be used: %s",
+                                curl_url_strerror(uc));
+    }
+
+    if (http->etag != NULL) {
+        if (asprintf(&header, "If-None-Match: %s", http->etag) == -1) {
+            return nixery_error_nomem(call->err);
+        }
+
+        call->headers = curl_slist_append(NULL, header);
+        free(header);
+
+        if (call->headers == NULL) {
+            return nixery_error_nomem(call->err);
+        }
+    }
+
+    easy = call->easy;
+    bundle = nixery_http_env(http->env, nixery_ca_bundles);
+
+    bad = curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L)
+          || curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L)
+          || curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+          || curl_easy_setopt(easy, CURLOPT_USERAGENT, "ngx_http_nixery_module")
+          || curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers)
+          || curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                              (long) NIXERY_HTTP_CONNECT)
+          || curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, nixery_http_body)
+          || curl_easy_setopt(easy, CURLOPT_WRITEDATA, call)
+          || curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->reason);
+
+    /* a bundle is all that is trusted */
+
+    if (bundle != NULL) {
+        bad = bad || curl_easy_setopt(easy, CURLOPT_CAINFO, bundle)
+              || curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+
+    return bad ? nixery_error_nomem(call->err) : NIXERY_OK;
+}
+
+
+static void
+nixery_http_close(nixery_http_call_t *call)
+{
+    curl_easy_cleanup(call->easy);
+    (void) curl_multi_cleanup(call->multi);
+    curl_url_cleanup(call->url);
+    curl_slist_free_all(call->headers);
+    curl_free(call->first);
+    curl_free(call->origin);
+}
+
+
+/* What the messages say of the URL, and whom it asks. */
+
+static int
+nixery_http_show(nixery_http_call_t *call, char **origin)
+{
+    int             bad;
+    char           *shown, *host;
+    CURLU          *url;
+    nixery_http_t  *http;
+
+    http = call->http;
+
+    free(http->what);
+    free(http->host);
+
+    http->what = NULL;
+    http->host = NULL;
+
+    shown = NULL;
+    host = NULL;
+
+    url = curl_url_dup(call->url);
+
+    bad = url == NULL || curl_url_set(url, CURLUPART_QUERY, NULL, 0)
+          || curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0)
+          || curl_url_get(url, CURLUPART_URL, &shown, 0)
+          || curl_url_set(url, CURLUPART_PATH, NULL, 0)
+          || curl_url_get(url, CURLUPART_URL, origin, CURLU_DEFAULT_PORT);
+
+    if (!bad) {
+
+        /* that of a file has none */
+
+        (void) curl_url_get(url, CURLUPART_HOST, &host, 0);
+
+        http->host = strdup(host ? host : "");
+
+        if (call->first == NULL) {
+            bad = asprintf(&http->what, "\"%s\"", shown) == -1;
+
+        } else {
+            bad = asprintf(&http->what, "\"%s\", which leads to \"%s\"",
+                           call->first, shown)
+                  == -1;
+        }
+
+        if (bad) {
+            http->what = NULL;
+        }
+    }
+
+    curl_url_cleanup(url);
+    curl_free(host);
+
+    if (call->first == NULL) {
+        call->first = shown;
+
+    } else {
+        curl_free(shown);
+    }
+
+    if (bad || http->host == NULL) {
+        return nixery_error_nomem(call->err);
+    }
+
+    return NIXERY_OK;
+}
+
+
+static int
+nixery_http_target(nixery_http_call_t *call)
+{
+    int             bad, known;
+    char           *url, *origin;
+    long            timeout;
+    uint64_t        now;
+    const char     *user, *password;
+    nixery_http_t  *http;
+
+    http = call->http;
+    url = NULL;
+    origin = NULL;
+
+    if (nixery_http_show(call, &origin) != NIXERY_OK) {
+        curl_free(origin);
+        return NIXERY_ERROR;
+    }
+
+    if (call->origin == NULL) {
+        call->origin = origin;
+        known = 1;
+
+    } else {
+        known = strcasecmp(call->origin, origin) == 0;
+        curl_free(origin);
+    }
+
+    user = known ? http->user : NULL;
+    password = known ? http->password : NULL;
+
+    if (user == NULL && password != NULL) {
+        user = "";
+    }
+
+    timeout = 0;
+
+    if (call->deadline != 0) {
+        now = nixery_http_now();
+
+        /* 0 would be no limit */
+        timeout = call->deadline <= now             ? 1
+                  : call->deadline - now >= INT_MAX ? INT_MAX
+                                                    : call->deadline - now;
+    }
+
+    bad = curl_url_get(call->url, CURLUPART_URL, &url, 0)
+          || curl_easy_setopt(call->easy, CURLOPT_URL, url)
+          || curl_easy_setopt(call->easy, CURLOPT_USERNAME, user)
+          || curl_easy_setopt(call->easy, CURLOPT_PASSWORD, password)
+          || curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, timeout);
+
+    curl_free(url);
+
+    return bad ? nixery_error_nomem(call->err) : nixery_http_proxy(call);
+}
+
+
+/*
+ * An empty proxy and an empty list keep libcurl from looking into the
+ * process's environment.  It shows the URL of a proxy that it can't use, so
+ * it gets user and password apart.
+ */
+
+static int
+nixery_http_proxy(nixery_http_call_t *call)
+{
+    int          bad;
+    char        *scheme, *proxy, *user, *password;
+    CURLU       *url;
+    CURLUcode    uc;
+    const char  *text, *except;
+
+    scheme = NULL;
+    proxy = NULL;
+    user = NULL;
+    password = NULL;
+    url = NULL;
+    uc = CURLUE_OK;
+
+    except = nixery_http_env(call->http->env, nixery_no_proxies);
+
+    bad = curl_url_get(call->url, CURLUPART_SCHEME, &scheme, 0)
+          || curl_easy_setopt(call->easy, CURLOPT_NOPROXY,
+                              except ? except : "");
+    if (bad) {
+        goto done;
+    }
+
+    text = nixery_http_env(call->http->env, strcmp(scheme, "https") == 0
+                                                ? nixery_https_proxies
+                                                : nixery_http_proxies);
+    call->proxied = (text != NULL);
+
+    if (text == NULL) {
+        bad = curl_easy_setopt(call->easy, CURLOPT_PROXY, "") != CURLE_OK;
+        goto done;
+    }
+
+    url = curl_url();
+
+    if (url == NULL) {
+        bad = 1;
+        goto done;
+    }
+
+    uc = curl_url_set(url, CURLUPART_URL, text,
+                      CURLU_NON_SUPPORT_SCHEME | CURLU_GUESS_SCHEME);
+
+    if (uc != CURLUE_OK) {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE, "the proxy that the "
+                        "environment names can't be used: %s",
+                        curl_url_strerror(uc));
+        bad = uc == CURLUE_OUT_OF_MEMORY;
+        goto done;
+    }
+
+    /* a proxy need not have them */
+
+    (void) curl_url_get(url, CURLUPART_USER, &user, CURLU_URLDECODE);
+    (void) curl_url_get(url, CURLUPART_PASSWORD, &password, CURLU_URLDECODE);
+
+    bad = curl_url_set(url, CURLUPART_USER, NULL, 0)
+          || curl_url_set(url, CURLUPART_PASSWORD, NULL, 0)
+          || curl_url_get(url, CURLUPART_URL, &proxy, 0)
+          || curl_easy_setopt(call->easy, CURLOPT_PROXY, proxy)
+          || curl_easy_setopt(call->easy, CURLOPT_PROXYUSERNAME, user)
+          || curl_easy_setopt(call->easy, CURLOPT_PROXYPASSWORD, password);
+
+done:
+
+    curl_url_cleanup(url);
+    curl_free(scheme);
+    curl_free(proxy);
+    curl_free(user);
+    curl_free(password);
+
+    if (bad) {
+        return nixery_error_nomem(call->err);
+    }
+
+    return uc == CURLUE_OK ? NIXERY_OK
+                           : nixery_http_error(call, NIXERY_ERROR_SOURCE);
+}
+
+
+/* Not by curl_easy_perform(), which looks up once in a second. */
+
+static int
+nixery_http_perform(nixery_http_call_t *call)
+{
+    int         running, left;
+    CURLMsg    *msg;
+    CURLcode    code;
+    CURLMcode   mc;
+
+    call->reason[0] = '\0';
+
+    code = CURLE_OK;
+    mc = curl_multi_add_handle(call->multi, call->easy);
+
+    while (mc == CURLM_OK) {
+
+        if (nixery_canceled(call->http->cancel)) {
+            code = CURLE_ABORTED_BY_CALLBACK;
+            break;
+        }
+
+        mc = curl_multi_perform(call->multi, &running);
+
+        if (mc != CURLM_OK || nixery_http_announced(call) != NIXERY_OK) {
+            break;
+        }
+
+        if (running == 0) {
+            msg = curl_multi_info_read(call->multi, &left);
+            code = msg ? msg->data.result : CURLE_OUT_OF_MEMORY;
+            break;
+        }
+
+        mc = curl_multi_poll(call->multi, NULL, 0, NIXERY_HTTP_TICK, NULL);
+    }
+
+    (void) curl_multi_remove_handle(call->multi, call->easy);
+
+    if (mc != CURLM_OK) {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE, "%s",
+                        curl_multi_strerror(mc));
+        return nixery_http_error(call, NIXERY_ERROR_SYSTEM);
+    }
+
+    return nixery_http_result(call, code);
+}
+
+
+static int
+nixery_http_result(nixery_http_call_t *call, CURLcode code)
+{
+    long    errnum;
+    size_t  len;
+    char    buf[128];
+
+    if (call->rc != NIXERY_OK) {
+        return call->rc;
+    }
+
+    if (code == CURLE_OK || call->unwanted) {
+        call->unwanted = 0;
+        return NIXERY_OK;
+    }
+
+    if (call->reason[0] == '\0') {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE, "%s",
+                        curl_easy_strerror(code));
+    }
+
+    switch (code) {
+
+    case CURLE_ABORTED_BY_CALLBACK:
+        (void) snprintf(call->reason, CURL_ERROR_SIZE, "canceled");
+        return nixery_http_error(call, NIXERY_ERROR_CANCELED);
+
+    case CURLE_OPERATION_TIMEDOUT:
+        return nixery_http_error(call, NIXERY_ERROR_TIMEOUT);
+
+    case CURLE_OUT_OF_MEMORY:
+        return nixery_error_nomem(call->err);
+
+    case CURLE_COULDNT_CONNECT:
+        errnum = 0;
+        (void) curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &errnum);
+
+        /* a proxy is named by libcurl */
+
+        if (errnum != 0) {
+            len = call->proxied ? strlen(call->reason) : 0;
+            (void) snprintf(call->reason + len, CURL_ERROR_SIZE - len, "%s%s",
+                            len ? ": " : "",
+                            strerror_r(errnum, buf, sizeof(buf)));
+        }
+
+        return nixery_http_error(call, errnum == EMFILE || errnum == ENFILE
+                                           ? NIXERY_ERROR_SYSTEM
+                                           : NIXERY_ERROR_SOURCE);
+
+    default:
+        return nixery_http_error(call, NIXERY_ERROR_SOURCE);
+    }
+}
+
+
+/* The body of a redirect or of an error may be of any length, or without end. */
+
+static size_t
+nixery_http_body(char *data, size_t size, size_t n, void *userdata)
+{
+    long                 status;
+    nixery_http_t       *http;
+    nixery_http_call_t  *call;
+
+    call = userdata;
+    http = call->http;
+    n *= size;
+
+    status = 0;
+    (void) curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+
+    if (status != 200) {
+        call->unwanted = 1;
+        return CURL_WRITEFUNC_ERROR;
+    }
+
+    if (n > http->max - http->size) {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE,
+                        "it has more than %ju bytes", (uintmax_t) http->max);
+        call->rc = nixery_http_error(call, NIXERY_ERROR_SOURCE);
+
+    } else if (http->fd == -1) {
+        if (nixery_buf_append(&http->body, data, n) != NIXERY_OK) {
+            call->rc = nixery_error_nomem(call->err);
+        }
+
+    } else if (nixery_file_write(http->fd, data, n) == -1) {
+        call->rc = nixery_error_errno(call->err, NIXERY_ERROR_SYSTEM, errno,
+                                      "keep what %s has", http->what);
+    }
+
+    if (call->rc != NIXERY_OK) {
+        return CURL_WRITEFUNC_ERROR;
+    }
+
+    http->size += n;
+
+    return n;
+}
+
+
+/* A body that is too large by its own account is not waited for. */
+
+static int
+nixery_http_announced(nixery_http_call_t *call)
+{
+    long        status;
+    curl_off_t  len;
+
+    status = 0;
+    len = -1;
+
+    (void) curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void) curl_easy_getinfo(call->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T,
+                             &len);
+
+    if (status != 200 || len < 0 || (uint64_t) len <= call->http->max) {
+        return NIXERY_OK;
+    }
+
+    (void) snprintf(call->reason, CURL_ERROR_SIZE,
+                    "it has more than %ju bytes", (uintmax_t) call->http->max);
+    call->rc = nixery_http_error(call, NIXERY_ERROR_SOURCE);
+
+    return call->rc;
+}
+
+
+/*
+ * Not by libcurl, which would stay with the proxy of the first URL.
+ * NIXERY_DECLINED: it is the answer, and no redirect.
+ */
+
+static int
+nixery_http_redirect(nixery_http_call_t *call, unsigned redirects)
+{
+    long                 status;
+    CURLUcode            uc;
+    struct curl_header  *location;
+
+    status = 0;
+    (void) curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+
+    call->http->status = status;
+
+    if (status != 301 && status != 302 && status != 303 && status != 307
+        && status != 308)
+    {
+        return NIXERY_DECLINED;
+    }
+
+    if (curl_easy_header(call->easy, "Location", 0, CURLH_HEADER, -1,
+                         &location)
+        != CURLHE_OK)
+    {
+        return NIXERY_DECLINED;
+    }
+
+    if (redirects == NIXERY_HTTP_REDIRECTS) {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE,
+                        "more than %d redirects", NIXERY_HTTP_REDIRECTS);
+        return nixery_http_error(call, NIXERY_ERROR_SOURCE);
+    }
+
+    uc = curl_url_set(call->url, CURLUPART_URL, location->value,
+                      CURLU_DISALLOW_USER | CURLU_URLENCODE);
+
+    if (uc == CURLUE_OUT_OF_MEMORY) {
+        return nixery_error_nomem(call->err);
+    }
+
+    if (uc != CURLUE_OK) {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE,
+                        "it leads to a URL that can't be used: %s",
+                        curl_url_strerror(uc));
+        return nixery_http_error(call, NIXERY_ERROR_SOURCE);
+    }
+
+    return NIXERY_OK;
+}
+
+
+static int
+nixery_http_answer(nixery_http_call_t *call)
+{
+    nixery_http_t       *http;
+    struct curl_header  *etag;
+
+    http = call->http;
+
+    /* an empty body is not NULL */
+
+    if (http->fd == -1 && nixery_buf_append(&http->body, "", 0) != NIXERY_OK) {
+        return nixery_error_nomem(call->err);
+    }
+
+    if (curl_easy_header(call->easy, "ETag", 0, CURLH_HEADER, -1, &etag)
+        != CURLHE_OK)
+    {
+        return NIXERY_OK;
+    }
+
+    http->new_etag = strdup(etag->value);
+
+    return http->new_etag ? NIXERY_OK : nixery_error_nomem(call->err);
+}
+
+
+static int
+nixery_http_error(nixery_http_call_t *call, nixery_error_e kind)
+{
+    return nixery_error_set(call->err, kind, "can't get %s: %s",
+                            call->http->what, call->reason);
+}
+
+
+/* The first of the names that has a value. */
+
+static const char *
+nixery_http_env(char *const *env, const char *const *names)
+{
+    size_t        len;
+    char *const  *var;
+
+    if (env == NULL) {
+        return NULL;
+    }
+
+    for (/* void */; *names != NULL; names++) {
+        len = strlen(*names);
+
+        for (var = env; *var != NULL; var++) {
+            if (strncmp(*var, *names, len) == 0 && (*var)[len] == '='
+                && (*var)[len + 1] != '\0')
+            {
+                return *var + len + 1;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/* milliseconds */
+
+static uint64_t
+nixery_http_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}

@@ -1,0 +1,75 @@
+
+/*
+ * Copyright (C) The ngx_http_nixery_module authors
+ */
+
+
+#ifndef _NIXERY_SERVER_H_INCLUDED_
+#define _NIXERY_SERVER_H_INCLUDED_
+
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "unit.h"
+
+
+/* A real nginx on free ports of 127.0.0.1, with a folder of its own. */
+
+typedef struct {
+    char     *dir;
+    pid_t     pid;
+    int       fd[2];
+    int       port[2];
+} server_t;
+
+
+/* What a fake does when it has sent its answer. */
+
+typedef enum {
+    FAKE_CLOSE = 0,
+    FAKE_HOLD,       /* sends no more, until the client goes or it is stopped */
+    FAKE_REPEAT      /* the answer's body (all behind the head), again, ... */
+} fake_e;
+
+
+/*
+ * A fake server, for what no real one does on demand: it takes whatever has a
+ * blank line for a request, and answers with the bytes that it was given.
+ */
+
+typedef struct {
+    const char     *answer;
+    fake_e          then;
+    pthread_t       thread;
+    int             fd;
+    int             stop[2];
+    int             port;
+    atomic_int      requests;   /* that are read and answered, held ones too */
+    char            request[4096];   /* the last one, after fake_stop() */
+} fake_t;
+
+
+/*
+ * text is printf()'s: it gets the first and then the second port, and stands
+ * in http.  The folder is the prefix; "html" and "tls" in it are there for
+ * files.  It is up when this returns.
+ */
+void server_start(server_t *s, const char *text);
+
+/* Removes the folder as well. */
+void server_stop(server_t *s);
+
+/* Writes DIR/html/NAME; with another time than before, and so another ETag. */
+void server_file(server_t *s, const char *name, const char *text);
+
+/* What the access log of that name has, malloc'ed. */
+char *server_log(server_t *s, const char *name);
+
+void fake_start(fake_t *fake, const char *answer, fake_e then);
+void fake_stop(fake_t *fake);
+
+/* A listening socket on 127.0.0.1. */
+int server_listen(int backlog, int *port);
+
+
+#endif /* _NIXERY_SERVER_H_INCLUDED_ */
