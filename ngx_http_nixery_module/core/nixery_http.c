@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 #include "nixery_file.h"
 #include "nixery_http.h"
@@ -31,6 +32,8 @@ typedef struct {
     struct curl_slist   *headers;
     uint64_t             deadline;    /* 0: none */
     int                  rc;          /* of what took the body */
+    int                  errnum;      /* of socket() */
+    unsigned             whole:1;     /* the answer's head, to its end */
     unsigned             unwanted:1;  /* a body of no use, not read */
     unsigned             proxied:1;
     char                 reason[CURL_ERROR_SIZE];
@@ -45,6 +48,10 @@ static int nixery_http_target(nixery_http_call_t *call);
 static int nixery_http_proxy(nixery_http_call_t *call);
 static int nixery_http_perform(nixery_http_call_t *call);
 static int nixery_http_result(nixery_http_call_t *call, CURLcode code);
+static curl_socket_t nixery_http_socket(void *userdata, curlsocktype purpose,
+    struct curl_sockaddr *addr);
+static size_t nixery_http_head(char *data, size_t size, size_t n,
+    void *userdata);
 static size_t nixery_http_body(char *data, size_t size, size_t n,
     void *userdata);
 static int nixery_http_announced(nixery_http_call_t *call);
@@ -239,6 +246,12 @@ nixery_http_open(nixery_http_call_t *call)
           || curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers)
           || curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                               (long) NIXERY_HTTP_CONNECT)
+          || curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION,
+                              nixery_http_socket)
+          || curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call)
+          || curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L)
+          || curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, nixery_http_head)
+          || curl_easy_setopt(easy, CURLOPT_HEADERDATA, call)
           || curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, nixery_http_body)
           || curl_easy_setopt(easy, CURLOPT_WRITEDATA, call)
           || curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->reason);
@@ -541,6 +554,12 @@ nixery_http_result(nixery_http_call_t *call, CURLcode code)
         return call->rc;
     }
 
+    if (code == CURLE_OK && !call->whole) {
+        (void) snprintf(call->reason, CURL_ERROR_SIZE,
+                        "the answer ends in its head");
+        return nixery_http_error(call, NIXERY_ERROR_SOURCE);
+    }
+
     if (code == CURLE_OK || call->unwanted) {
         call->unwanted = 0;
         return NIXERY_OK;
@@ -567,6 +586,10 @@ nixery_http_result(nixery_http_call_t *call, CURLcode code)
         errnum = 0;
         (void) curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &errnum);
 
+        if (errnum == 0) {
+            errnum = call->errnum;
+        }
+
         /* a proxy is named by libcurl */
 
         if (errnum != 0) {
@@ -583,6 +606,44 @@ nixery_http_result(nixery_http_call_t *call, CURLcode code)
     default:
         return nixery_http_error(call, NIXERY_ERROR_SOURCE);
     }
+}
+
+
+static curl_socket_t
+nixery_http_socket(void *userdata, curlsocktype purpose,
+    struct curl_sockaddr *addr)
+{
+    int                  fd;
+    nixery_http_call_t  *call;
+
+    call = userdata;
+
+    fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
+
+    call->errnum = (fd == -1) ? errno : 0;
+
+    return fd;
+}
+
+
+/* libcurl takes an answer for whole that ends between two of its headers. */
+
+static size_t
+nixery_http_head(char *data, size_t size, size_t n, void *userdata)
+{
+    nixery_http_call_t  *call;
+
+    call = userdata;
+    n *= size;
+
+    if (n > 5 && strncmp(data, "HTTP/", 5) == 0) {
+        call->whole = 0;
+
+    } else if (n <= 2 && data[n - 1] == '\n') {
+        call->whole = 1;
+    }
+
+    return n;
 }
 
 

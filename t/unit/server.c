@@ -24,12 +24,10 @@ static int fake_wait(fake_t *fake, int fd, short events);
 
 
 void
-server_start(server_t *s, const char *text)
+server_init(server_t *s)
 {
-    int          i;
-    FILE        *fp;
-    char        *path, *inherited, *body;
-    const char  *binary;
+    int    i;
+    char  *path;
 
     s->dir = strdup("/tmp/nixery-server.XXXXXX");
     assert_non_null(s->dir);
@@ -46,6 +44,38 @@ server_start(server_t *s, const char *text)
     for (i = 0; i < 2; i++) {
         s->fd[i] = server_listen(64, &s->port[i]);
     }
+}
+
+
+void
+server_certificate(server_t *s, const char *names)
+{
+    char  *command;
+
+    command = format(
+        "cd '%s/tls'; { set -e; "
+        "new='openssl req -x509 -batch -nodes -newkey ec "
+        "-pkeyopt ec_paramgen_curve:prime256v1'; "
+        "$new -subj /CN=other -keyout other.key -out other.pem; "
+        "$new -subj /CN=ca -keyout ca.key -out ca.pem; "
+        "$new -subj /CN=server -CA ca.pem -CAkey ca.key "
+        "-addext basicConstraints=CA:false -addext 'subjectAltName=%s' "
+        "-keyout server.key -out server.pem; } >log 2>&1 || { cat log; exit 1; }",
+        s->dir, names);
+
+    assert_int_equal(system(command), 0);
+
+    free(command);
+}
+
+
+void
+server_start(server_t *s, const char *text)
+{
+    int          i;
+    FILE        *fp;
+    char        *path, *inherited, *body;
+    const char  *binary;
 
     body = NULL;
     assert_int_not_equal(asprintf(&body, text, s->port[0], s->port[1]), -1);
@@ -55,8 +85,8 @@ server_start(server_t *s, const char *text)
     assert_non_null(fp);
 
     (void) fprintf(fp,
+                   "%s"
                    "daemon off;\n"
-                   "master_process off;\n"
                    "pid %s/nginx.pid;\n"
                    "error_log %s/error.log info;\n"
                    "events {\n}\n"
@@ -69,8 +99,8 @@ server_start(server_t *s, const char *text)
                    "scgi_temp_path %s/temp;\n"
                    "uwsgi_temp_path %s/temp;\n"
                    "%s}\n",
-                   s->dir, s->dir, s->dir, s->dir, s->dir, s->dir, s->dir,
-                   s->dir, body);
+                   geteuid() == 0 ? "user root;\n" : "", s->dir, s->dir,
+                   s->dir, s->dir, s->dir, s->dir, s->dir, s->dir, body);
 
     assert_int_equal(fclose(fp), 0);
     free(path);
@@ -99,7 +129,7 @@ server_start(server_t *s, const char *text)
     assert_int_not_equal(s->pid, -1);
 
     if (s->pid == 0) {
-        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
 
         for (i = 0; i < 2; i++) {
             (void) fcntl(s->fd[i], F_SETFD, 0);
@@ -163,30 +193,6 @@ server_file(server_t *s, const char *name, const char *text)
 }
 
 
-char *
-server_log(server_t *s, const char *name)
-{
-    FILE    *fp;
-    char    *path, *text;
-    size_t   n;
-
-    path = format("%s/%s", s->dir, name);
-    text = calloc(1, 65536);
-    assert_non_null(text);
-
-    fp = fopen(path, "re");
-    assert_non_null(fp);
-
-    n = fread(text, 1, 65535, fp);
-    assert_true(n < 65535);
-
-    (void) fclose(fp);
-    free(path);
-
-    return text;
-}
-
-
 void
 fake_start(fake_t *fake, const char *answer, fake_e then)
 {
@@ -224,13 +230,17 @@ server_listen(int backlog, int *port)
     sin.sin_family = AF_INET;
     sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 
-    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_int_not_equal(fd, -1);
 
     len = sizeof(struct sockaddr_in);
 
     assert_int_equal(bind(fd, (struct sockaddr *) &sin, len), 0);
-    assert_int_equal(listen(fd, backlog), 0);
+
+    if (backlog != -1) {
+        assert_int_equal(listen(fd, backlog), 0);
+    }
+
     assert_int_equal(getsockname(fd, (struct sockaddr *) &sin, &len), 0);
 
     *port = ntohs(sin.sin_port);
@@ -255,7 +265,16 @@ fake_serve(void *data)
             continue;
         }
 
-        if (fake_read(fake, fd) && fake_write(fake, fd, fake->answer)) {
+        if (!fake_read(fake, fd)) {
+            (void) close(fd);
+            continue;
+        }
+
+        if (fake->then == FAKE_LATE) {
+            (void) poll(NULL, 0, FAKE_DELAY);
+        }
+
+        if (fake_write(fake, fd, fake->answer)) {
             (void) atomic_fetch_add(&fake->requests, 1);
 
             if (fake->then == FAKE_HOLD) {

@@ -13,6 +13,9 @@
 #include "unit.h"
 
 
+#define FAKE_DELAY  100
+
+
 /* A real nginx on free ports of 127.0.0.1, with a folder of its own. */
 
 typedef struct {
@@ -27,6 +30,7 @@ typedef struct {
 
 typedef enum {
     FAKE_CLOSE = 0,
+    FAKE_LATE,       /* that was after FAKE_DELAY milliseconds */
     FAKE_HOLD,       /* sends no more, until the client goes or it is stopped */
     FAKE_REPEAT      /* the answer's body (all behind the head), again, ... */
 } fake_e;
@@ -49,10 +53,18 @@ typedef struct {
 } fake_t;
 
 
+/* Makes the folder, with "html" and "tls" in it, and gets the ports. */
+void server_init(server_t *s);
+
 /*
- * text is printf()'s: it gets the first and then the second port, and stands
- * in http.  The folder is the prefix; "html" and "tls" in it are there for
- * files.  It is up when this returns.
+ * tls/server.pem and .key, by a made-up CA, tls/ca.pem; tls/other.pem is
+ * another CA.  names is as in subjectAltName.
+ */
+void server_certificate(server_t *s, const char *names);
+
+/*
+ * text stands in http; it is a format for printf(), and gets the first and the
+ * second port.  The server is up when this returns.
  */
 void server_start(server_t *s, const char *text);
 
@@ -62,13 +74,10 @@ void server_stop(server_t *s);
 /* Writes DIR/html/NAME; with another time than before, and so another ETag. */
 void server_file(server_t *s, const char *name, const char *text);
 
-/* What the access log of that name has, malloc'ed. */
-char *server_log(server_t *s, const char *name);
-
 void fake_start(fake_t *fake, const char *answer, fake_e then);
 void fake_stop(fake_t *fake);
 
-/* A listening socket on 127.0.0.1. */
+/* A socket on 127.0.0.1; with a backlog of -1 one that refuses. */
 int server_listen(int backlog, int *port);
 
 
