@@ -5,6 +5,8 @@
 
 
 #include <errno.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "nixery_file.h"
 
@@ -40,4 +42,27 @@ nixery_file_write(int fd, const void *data, size_t len)
     }
 
     return 0;
+}
+
+
+int
+nixery_file_lock(int fd, int operation)
+{
+    int  rc;
+
+    do {
+        rc = flock(fd, operation);
+    } while (rc == -1 && errno == EINTR);
+
+    return rc;
+}
+
+
+int
+nixery_file_is_at(int fd, const char *path)
+{
+    struct stat  at, held;
+
+    return lstat(path, &at) == 0 && fstat(fd, &held) == 0
+           && at.st_dev == held.st_dev && at.st_ino == held.st_ino;
 }

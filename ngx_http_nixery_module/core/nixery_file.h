@@ -21,5 +21,11 @@
 ssize_t nixery_file_read(int fd, void *data, size_t len);
 int nixery_file_write(int fd, const void *data, size_t len);
 
+/* flock() that signals do not interrupt. */
+int nixery_file_lock(int fd, int operation);
+
+/* Whether path still names the file that was opened. */
+int nixery_file_is_at(int fd, const char *path);
+
 
 #endif /* _NIXERY_FILE_H_INCLUDED_ */

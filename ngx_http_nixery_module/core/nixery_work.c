@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "nixery_file.h"
 #include "nixery_work.h"
 
 
@@ -19,7 +20,6 @@
 
 
 static int nixery_work_lock(const char *path, int operation);
-static int nixery_work_is_at(const char *path, int fd);
 static int nixery_work_name_valid(const char *name);
 static void nixery_work_empty(DIR *dir);
 
@@ -170,8 +170,8 @@ nixery_work_lock(const char *path, int operation)
         return -1;
     }
 
-    if (flock(fd, operation) == 0) {
-        if (nixery_work_is_at(path, fd)) {
+    if (nixery_file_lock(fd, operation) == 0) {
+        if (nixery_file_is_at(fd, path)) {
             return fd;
         }
 
@@ -183,16 +183,6 @@ nixery_work_lock(const char *path, int operation)
     errno = saved;
 
     return -1;
-}
-
-
-static int
-nixery_work_is_at(const char *path, int fd)
-{
-    struct stat  at, held;
-
-    return lstat(path, &at) == 0 && fstat(fd, &held) == 0
-           && at.st_dev == held.st_dev && at.st_ino == held.st_ino;
 }
 
 
