@@ -32,8 +32,9 @@ typedef struct {
 
 /*
  * Spreads a closure over at most max - 1 layers (the top layer is the max'th).
- * popularity (may be NULL) tells which paths other images have as well.  A total
- * order: the same nodes and table give the same plan whatever their order.
+ * popularity (may be NULL) tells which paths other images have as well.
+ * A total order: the same nodes and table give the same plan whatever their
+ * order.
  * The contents path itself is left out, the top layer holds what is in it.
  * Errors: NIXERY_ERROR_SYSTEM.
  */

@@ -37,10 +37,10 @@ struct nixery_popularity_s {
 };
 
 
-static int nixery_popularity_load(int fd, const char *shown,
+static int nixery_popularity_load(int fd, const char *what,
     nixery_buf_t *text, nixery_error_t *err);
 static int nixery_popularity_fill(nixery_popularity_t *popularity,
-    const cJSON *json, const char *shown, nixery_error_t *err);
+    const cJSON *json, const char *what, nixery_error_t *err);
 static void nixery_popularity_sort(nixery_popularity_t *popularity);
 static const nixery_popular_t *nixery_popularity_find(
     const nixery_popular_t *all, size_t n, const char *name, size_t len);
@@ -49,7 +49,7 @@ static int nixery_popularity_compare(const void *one, const void *two);
 
 
 nixery_popularity_t *
-nixery_popularity_read(const char *path, const char *shown,
+nixery_popularity_read(const char *path, const char *what,
     nixery_error_t *err)
 {
     int                   fd;
@@ -62,7 +62,7 @@ nixery_popularity_read(const char *path, const char *shown,
 
     if (fd == -1) {
         (void) nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
-                                  "can't open %s", shown);
+                                  "can't open %s", what);
         return NULL;
     }
 
@@ -70,8 +70,8 @@ nixery_popularity_read(const char *path, const char *shown,
 
     popularity = NULL;
 
-    if (nixery_popularity_load(fd, shown, &text, err) == NIXERY_OK) {
-        popularity = nixery_popularity_parse(text.data, text.len, shown, err);
+    if (nixery_popularity_load(fd, what, &text, err) == NIXERY_OK) {
+        popularity = nixery_popularity_parse(text.data, text.len, what, err);
     }
 
     nixery_buf_free(&text);
@@ -82,14 +82,14 @@ nixery_popularity_read(const char *path, const char *shown,
 
 
 nixery_popularity_t *
-nixery_popularity_parse(const char *text, size_t len, const char *shown,
+nixery_popularity_parse(const char *text, size_t len, const char *what,
     nixery_error_t *err)
 {
     int                   rc;
     cJSON                *json;
     nixery_popularity_t  *popularity;
 
-    json = nixery_json_parse(text, len, shown, err);
+    json = nixery_json_parse(text, len, what, err);
     if (json == NULL) {
         return NULL;
     }
@@ -104,7 +104,7 @@ nixery_popularity_parse(const char *text, size_t len, const char *shown,
 
     atomic_init(&popularity->references, 1);
 
-    rc = nixery_popularity_fill(popularity, json, shown, err);
+    rc = nixery_popularity_fill(popularity, json, what, err);
 
     cJSON_Delete(json);
 
@@ -193,7 +193,7 @@ nixery_popularity_id(const nixery_popularity_t *popularity)
 
 
 static int
-nixery_popularity_load(int fd, const char *shown, nixery_buf_t *text,
+nixery_popularity_load(int fd, const char *what, nixery_buf_t *text,
     nixery_error_t *err)
 {
     int          rc;
@@ -203,12 +203,12 @@ nixery_popularity_load(int fd, const char *shown, nixery_buf_t *text,
 
     if (fstat(fd, &sb) == -1) {
         return nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
-                                  "can't stat %s", shown);
+                                  "can't stat %s", what);
     }
 
     if (!S_ISREG(sb.st_mode)) {
         return nixery_error_set(err, NIXERY_ERROR_RESULT,
-                                "%s is not a regular file", shown);
+                                "%s is not a regular file", what);
     }
 
     chunk = malloc(NIXERY_FILE_CHUNK);
@@ -221,7 +221,7 @@ nixery_popularity_load(int fd, const char *shown, nixery_buf_t *text,
 
         if (n == -1) {
             rc = nixery_error_errno(err, NIXERY_ERROR_SYSTEM, errno,
-                                    "can't read %s", shown);
+                                    "can't read %s", what);
             break;
         }
 
@@ -232,7 +232,7 @@ nixery_popularity_load(int fd, const char *shown, nixery_buf_t *text,
 
         if (text->len > NIXERY_POPULARITY_MAX) {
             rc = nixery_error_set(err, NIXERY_ERROR_RESULT,
-                                  "%s has more than %d bytes", shown,
+                                  "%s has more than %d bytes", what,
                                   NIXERY_POPULARITY_MAX);
             break;
         }
@@ -251,7 +251,7 @@ nixery_popularity_load(int fd, const char *shown, nixery_buf_t *text,
 
 static int
 nixery_popularity_fill(nixery_popularity_t *popularity, const cJSON *json,
-    const char *shown, nixery_error_t *err)
+    const char *what, nixery_error_t *err)
 {
     char              *p;
     size_t             n, size;
@@ -262,7 +262,7 @@ nixery_popularity_fill(nixery_popularity_t *popularity, const cJSON *json,
     if (!cJSON_IsObject(json)) {
         return nixery_error_set(err, NIXERY_ERROR_RESULT,
                                 "%s is not an object of names and counts",
-                                shown);
+                                what);
     }
 
     n = 0;
@@ -277,7 +277,7 @@ nixery_popularity_fill(nixery_popularity_t *popularity, const cJSON *json,
         {
             return nixery_error_set(err, NIXERY_ERROR_RESULT,
                                     "%s has a count of \"%.64s\" that is not a"
-                                    " whole number from 0 to %.0f", shown,
+                                    " whole number from 0 to %.0f", what,
                                     item->string, NIXERY_POPULARITY_COUNT_MAX);
         }
 
@@ -288,7 +288,7 @@ nixery_popularity_fill(nixery_popularity_t *popularity, const cJSON *json,
     if (n > NIXERY_POPULARITY_NAMES_MAX) {
         return nixery_error_set(err, NIXERY_ERROR_RESULT,
                                 "%s has %zu names, at most %d are taken",
-                                shown, n, NIXERY_POPULARITY_NAMES_MAX);
+                                what, n, NIXERY_POPULARITY_NAMES_MAX);
     }
 
     /* one more, as none is none */
@@ -369,6 +369,8 @@ nixery_popularity_find(const nixery_popular_t *all, size_t n, const char *name,
 {
     nixery_popular_t  key;
 
+    memset(&key, 0, sizeof(nixery_popular_t));
+
     key.name = name;
     key.len = (uint32_t) len;
 
@@ -377,7 +379,7 @@ nixery_popularity_find(const nixery_popular_t *all, size_t n, const char *name,
 }
 
 
-/* A version is what follows the first "-" without a letter behind: so has Nix. */
+/* As Nix has it, a version follows the first "-" that is before no letter. */
 
 static size_t
 nixery_popularity_plain(const char *name, size_t len)
@@ -409,6 +411,9 @@ nixery_popularity_compare(const void *one, const void *two)
     rc = memcmp(first->name, second->name,
                 first->len < second->len ? first->len : second->len);
 
-    return rc != 0 ? rc : (first->len > second->len)
-                          - (first->len < second->len);
+    if (rc == 0 && first->len != second->len) {
+        return first->len > second->len ? 1 : -1;
+    }
+
+    return rc;
 }

@@ -24,17 +24,17 @@ typedef struct nixery_popularity_s  nixery_popularity_t;
 
 
 /*
- * Takes JSON as Nixery has it, { "glibc-2.36-9": 300000, ... }; shown is where
- * it came from, for messages.  Returns a table with one reference, or NULL:
- * NIXERY_ERROR_RESULT, the message says what is wrong and of which name;
- * NIXERY_ERROR_SYSTEM.
+ * Takes JSON as Nixery has it, { "glibc-2.36-9": 300000, ... }; "what" names it
+ * in messages.  Returns a table with one reference, or NULL.
+ * Errors: NIXERY_ERROR_RESULT, the message says what is wrong and with which
+ * name; NIXERY_ERROR_SYSTEM.
  */
 nixery_popularity_t *nixery_popularity_parse(const char *text, size_t len,
-    const char *shown, nixery_error_t *err);
+    const char *what, nixery_error_t *err);
 
-/* The same of a file, which blocks; its errors name the file. */
+/* The same of a file, which blocks. */
 nixery_popularity_t *nixery_popularity_read(const char *path,
-    const char *shown, nixery_error_t *err);
+    const char *what, nixery_error_t *err);
 
 /* One reference more of a table (may be NULL), which is returned. */
 nixery_popularity_t *nixery_popularity_share(nixery_popularity_t *popularity);

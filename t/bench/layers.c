@@ -7,8 +7,8 @@
 /*
  * layers TABLE RESULT ...: what a client downloads that pulls all these images
  * (result files of the builder, the closure form), beside the bytes of the
- * different store paths in them; without and with a table of popularity.  Prints
- * rows of the table that run.pl makes.
+ * different store paths in them; without and with a table of popularity.
+ * Prints rows of the table that run.pl makes.
  */
 
 #include <err.h>

@@ -198,7 +198,8 @@ contents_are_left_out(void **state)
 
     result = closure(rows, 2);
 
-    assert_int_equal(nixery_plan_make(&plan, result, 94, NULL, &err), NIXERY_OK);
+    assert_int_equal(nixery_plan_make(&plan, result, 94, NULL, &err),
+                     NIXERY_OK);
 
     for (i = 0; i < plan.nlayers; i++) {
         assert_string_not_equal(plan.layers[i].paths[0], CONTENTS);
