@@ -10,7 +10,7 @@
 
 #include "nixery_buf.h"
 #include "nixery_nix.h"
-#include "nixery_popularity.h"
+#include "nixery_popularity_source.h"
 #include "nixery_storage.h"
 
 
@@ -28,6 +28,8 @@ typedef struct {
     size_t               max_layers;
     unsigned             threads;         /* packing, 0: every core */
     unsigned             immutable:1;     /* the source never changes */
+    nixery_popularity_source_t
+                        *popularity;      /* or NULL */
 } nixery_settings_t;
 
 
