@@ -8,8 +8,6 @@
 #include "nixery_layers.h"
 
 
-static char *ngx_http_nixery_set_value(ngx_conf_t *cf,
-    ngx_http_nixery_value_t *value, ngx_str_t *arg);
 static ngx_int_t ngx_http_nixery_valid_name(ngx_str_t *name,
     ngx_str_t *chars);
 
@@ -113,7 +111,7 @@ ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static char *
+char *
 ngx_http_nixery_set_value(ngx_conf_t *cf, ngx_http_nixery_value_t *value,
     ngx_str_t *arg)
 {
@@ -246,8 +244,9 @@ ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data)
 
 
 void
-ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
-    ngx_http_nixery_value_t *value, ngx_err_t err, const char *fmt, ...)
+ngx_http_nixery_conf_log(ngx_uint_t level, ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
+    ngx_err_t err, const char *fmt, ...)
 {
     u_char    errstr[NGX_MAX_CONF_ERRSTR], *p;
     va_list   args;
@@ -265,8 +264,7 @@ ngx_http_nixery_conf_error(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
     cf->conf_file->file.name.data = value->file;
     cf->conf_file->line = value->line;
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, err, "%*s",
-                       (size_t) (p - errstr), errstr);
+    ngx_conf_log_error(level, cf, err, "%*s", (size_t) (p - errstr), errstr);
 }
 
 

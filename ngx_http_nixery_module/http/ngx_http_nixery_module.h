@@ -63,6 +63,7 @@ typedef struct {
     ngx_http_nixery_value_t          storage;
     ngx_http_nixery_value_t          nix_build;
     ngx_http_nixery_value_t          temp_path;
+    ngx_http_nixery_value_t          popularity;
 
     ngx_array_t                     *env;        /* ngx_keyval_t, or NULL */
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
@@ -135,10 +136,14 @@ char *ngx_http_nixery_set_kind(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_nixery_set_popularity(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_pool(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_nixery_set_value(ngx_conf_t *cf,
+    ngx_http_nixery_value_t *value, ngx_str_t *arg);
 char *ngx_http_nixery_check_timeout(ngx_conf_t *cf, void *post, void *data);
 char *ngx_http_nixery_check_layers(ngx_conf_t *cf, void *post, void *data);
 
@@ -151,6 +156,15 @@ ngx_int_t ngx_http_nixery_check(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 
 /*
+ * A location's nixery_popularity for its registry, and a warning of what it has
+ * against a file that can't be used now.
+ */
+ngx_int_t ngx_http_nixery_popularity(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
+void ngx_http_nixery_check_popularity(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
+
+/*
  * What a builder is known by: a SHA-256 over where it is, what it says, and
  * what the Nix files and scripts beside it say, which it may import.
  * NGX_ERROR with errno set: the file can't be read.
@@ -158,10 +172,13 @@ ngx_int_t ngx_http_nixery_check(ngx_conf_t *cf,
 ngx_int_t ngx_http_nixery_builder_id(const char *path,
     char id[NIXERY_HEX_LEN + 1]);
 
-/* Logs an error of configuration with the place of the value. */
-void ngx_http_nixery_conf_error(ngx_conf_t *cf,
+/* Logs what is wrong with a value, with the place where it stands. */
+void ngx_http_nixery_conf_log(ngx_uint_t level, ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, ngx_http_nixery_value_t *value,
     ngx_err_t err, const char *fmt, ...);
+
+#define ngx_http_nixery_conf_error(cf, nlcf, value, err, ...)                \
+    ngx_http_nixery_conf_log(NGX_LOG_EMERG, cf, nlcf, value, err, __VA_ARGS__)
 
 /* requests */
 
