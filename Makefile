@@ -126,11 +126,24 @@ sudo_e := $(if $(sudo),$(sudo) -E)
 packages: deps-run
 	@conf/nix/setup.sh $(build)/packages
 
+# what the bundled set is made for: "stdenv" is made of others
+bundled_roots = $$(awk '/^[^\#]/ { print $$1 }' conf/nix/packages/roots) stdenv
+
 .PHONY: run
 run: deps-run build $(if $(PACKAGES),,packages) ## serve on PORT=, images of PACKAGES= or the bundled set
 	@$(sudo) env PORT=$(PORT) STATE=$(STATE) MODULE=$(so) \
 	    $(if $(PACKAGES),PACKAGES="$(PACKAGES)",BUNDLED=$(build)/packages SUBSTITUTERS=) \
 	    conf/with-nix.sh conf/run.sh
+
+# standard output is the table's
+.PHONY: popularity
+popularity: ## a table for nixery_popularity, of ATTRIBUTES= or all that PACKAGES= or the bundled set has
+	@$(apt) $(run_packages) >&2
+	@$(if $(PACKAGES),,conf/nix/setup.sh $(build)/packages >&2)
+	@$(if $(PACKAGES),,NIX_CONFIG="substitute = false" SUBSTITUTERS=) \
+	    $(sudo_e) conf/with-nix.sh conf/nix/popularity/count.pl \
+	    "$(or $(PACKAGES),$(build)/packages)" \
+	    $(or $(ATTRIBUTES),$(if $(PACKAGES),,$(bundled_roots)))
 
 
 # --- test

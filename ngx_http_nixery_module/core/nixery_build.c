@@ -37,6 +37,7 @@ static int nixery_build_canceled(nixery_build_t *build);
 int
 nixery_build_key(const nixery_settings_t *settings,
     const nixery_image_t *image, const nixery_revision_t *revision,
+    const nixery_popularity_t *popularity,
     char key[NIXERY_HEX_LEN + 1])
 {
     char                    number[sizeof("18446744073709551615")];
@@ -68,6 +69,9 @@ nixery_build_key(const nixery_settings_t *settings,
 
     (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);
     nixery_sha256_string(sha, number);
+
+    nixery_sha256_string(sha, popularity ? nixery_popularity_id(popularity)
+                                         : "");
 
     /* what Nix is told may change what an expression means */
 
@@ -139,6 +143,8 @@ void
 nixery_build_free(nixery_build_t *build)
 {
     nixery_image_free(&build->image);
+    nixery_popularity_release(build->popularity);
+    build->popularity = NULL;
     nixery_buf_free(&build->manifest);
     nixery_error_free(&build->error);
     free(build->media_type);

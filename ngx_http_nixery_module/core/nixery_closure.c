@@ -110,7 +110,8 @@ nixery_closure_layers(nixery_closure_t *c, nixery_error_t *err)
 
     settings = c->build->settings;
 
-    if (nixery_plan_make(&c->plan, c->result, settings->max_layers, err)
+    if (nixery_plan_make(&c->plan, c->result, settings->max_layers,
+                         c->build->popularity, err)
         != NIXERY_OK)
     {
         return NIXERY_ERROR;

@@ -8,6 +8,7 @@
 #define _NIXERY_LAYERS_H_INCLUDED_
 
 
+#include "nixery_popularity.h"
 #include "nixery_result.h"
 
 
@@ -31,12 +32,14 @@ typedef struct {
 
 /*
  * Spreads a closure over at most max - 1 layers (the top layer is the max'th).
- * A total order: the same nodes give the same plan whatever their order.
+ * popularity (may be NULL) tells which paths other images have as well.
+ * A total order: the same nodes and table give the same plan whatever their
+ * order.
  * The contents path itself is left out, the top layer holds what is in it.
  * Errors: NIXERY_ERROR_SYSTEM.
  */
 int nixery_plan_make(nixery_plan_t *plan, const nixery_result_t *result,
-    size_t max, nixery_error_t *err);
+    size_t max, const nixery_popularity_t *popularity, nixery_error_t *err);
 void nixery_plan_free(nixery_plan_t *plan);
 
 /*

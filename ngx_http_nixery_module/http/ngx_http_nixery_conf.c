@@ -271,6 +271,7 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
      *     registry->settings.builder_id = NULL;
      *     registry->settings.metas = NULL;
      *     registry->settings.threads = 0;
+     *     registry->settings.popularity = NULL;
      */
 
     registry->directory = (char *) nlcf->storage.value.data;
@@ -331,6 +332,10 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         ngx_http_nixery_conf_error(cf, nlcf, &nlcf->packages.name, 0,
                                    "no program \"git\" in PATH, which "
                                    "\"nixery_packages git\" needs");
+        return NULL;
+    }
+
+    if (ngx_http_nixery_popularity(cf, nlcf, settings) != NGX_OK) {
         return NULL;
     }
 
@@ -476,7 +481,8 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
            && ngx_http_nixery_same(&one->builder, &two->builder)
            && ngx_http_nixery_same(&one->storage, &two->storage)
            && ngx_http_nixery_same(&one->nix_build, &two->nix_build)
-           && ngx_http_nixery_same(&one->temp_path, &two->temp_path);
+           && ngx_http_nixery_same(&one->temp_path, &two->temp_path)
+           && ngx_http_nixery_same(&one->popularity, &two->popularity);
 }
 
 
@@ -484,6 +490,10 @@ static ngx_uint_t
 ngx_http_nixery_same(ngx_http_nixery_value_t *one,
     ngx_http_nixery_value_t *two)
 {
+    if (one->value.data == NULL || two->value.data == NULL) {
+        return one->value.data == two->value.data;
+    }
+
     return ngx_strcmp(one->value.data, two->value.data) == 0;
 }
 

@@ -73,6 +73,10 @@ typedef struct {
     const char                      *directory;   /* of the storage */
     nixery_error_t                   error;       /* why it is not open */
     ngx_thread_pool_t               *thread_pool;
+
+    nixery_popularity_t             *popularity;   /* in use, or NULL */
+    ngx_msec_t                       refresh_time;
+    ngx_uint_t                       refreshed;    /* once at least */
 } ngx_http_nixery_registry_t;
 
 
@@ -99,6 +103,7 @@ typedef struct {
     ngx_http_nixery_value_t          storage;
     ngx_http_nixery_value_t          nix_build;
     ngx_http_nixery_value_t          temp_path;
+    ngx_http_nixery_value_t          popularity;
 
     ngx_array_t                     *env;        /* ngx_keyval_t, or NULL */
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
@@ -146,6 +151,7 @@ typedef struct {
     ngx_http_nixery_job_t           *job;        /* NULL: it does not */
 
     unsigned                         resolved:1;
+    unsigned                         refreshed:1;
     unsigned                         stale:1;    /* the revision is */
     unsigned                         waited:1;   /* it has a cleanup */
 } ngx_http_nixery_ctx_t;
@@ -210,6 +216,8 @@ char *ngx_http_nixery_set_kind(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_nixery_set_popularity(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_meta(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -244,6 +252,15 @@ const nixery_source_t *ngx_http_nixery_source(ngx_conf_t *cf,
 
 /* A program in PATH: its path, or NULL. */
 char *ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_str_t *name);
+
+/*
+ * A location's nixery_popularity for its registry, and a warning of what it has
+ * against a file that can't be used now.
+ */
+ngx_int_t ngx_http_nixery_popularity(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
+void ngx_http_nixery_check_popularity(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
 
 /*
  * What a builder is known by: a SHA-256 over where it is, what it says, and
@@ -302,6 +319,12 @@ ngx_int_t ngx_http_nixery_open(ngx_http_request_t *r, const char *hex,
  */
 ngx_int_t ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag);
 ngx_int_t ngx_http_nixery_resolve_again(ngx_http_request_t *r);
+
+/*
+ * NGX_DECLINED: the registry's popularity is as it should be, or as it can be.
+ * Else the request waits for it, as for a reference.
+ */
+ngx_int_t ngx_http_nixery_refresh(ngx_http_request_t *r);
 
 /*
  * Makes the request wait for the build of an image, which it takes over:

@@ -83,6 +83,8 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
         == NGX_OK)
     {
         ctx->revision = revision;
+        ctx->resolved = 1;
+
         return NGX_DECLINED;
     }
 

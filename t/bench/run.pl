@@ -105,7 +105,7 @@ say_step('new images');
 bench_new();
 
 say_step(IMAGES . ' random images');
-measure("$build/bench/layers", random_images());
+measure("$build/bench/layers", popularity(), random_images());
 
 exit table();
 
@@ -346,6 +346,17 @@ sub random_images {
 
     return split /\n/, command('nix-build', '--no-out-link',
                                "$dir/images.nix");
+}
+
+
+# What "make popularity" counts of the bundled set.
+
+sub popularity {
+    write_file("$dir/popularity.json",
+               command("$bench/../../conf/nix/popularity/count.pl", $packages,
+                       roots(), 'stdenv'));
+
+    return "$dir/popularity.json";
 }
 
 

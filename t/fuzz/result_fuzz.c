@@ -176,7 +176,7 @@ fuzz_plan(const nixery_result_t *result, size_t max)
     nixery_plan_t    plan;
     nixery_error_t   err = { 0 };
 
-    fuzz_check(nixery_plan_make(&plan, result, max, &err) == NIXERY_OK);
+    fuzz_check(nixery_plan_make(&plan, result, max, NULL, &err) == NIXERY_OK);
     fuzz_check(plan.nlayers < max);
 
     total = result->nnodes - (result->contents != NULL);

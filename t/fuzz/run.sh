@@ -16,7 +16,7 @@ cd "$BUILD/fuzz"
 
 [ -z "${SEED:-}" ] || rm -rf ./*.corpus
 
-mkdir -p image.corpus result.corpus text.corpus type.corpus
+mkdir -p image.corpus popularity.corpus result.corpus text.corpus type.corpus
 
 repeat() {
     printf "%0.s$1$1$1$1" 1 2 3 4 5 6 7 8
@@ -49,6 +49,14 @@ EOF
 
 seed image digest <<EOF
 sha256:$digest
+EOF
+
+seed popularity versions <<EOF
+{"glibc-2.36-9":300000,"glibc-2.37-lib":1e3,"a":0,"a+b-1":2.0,"f--1":5}
+EOF
+
+seed popularity one <<EOF
+{"python3.11-requests-2.28.1":9007199254740992}
 EOF
 
 seed result missing <<EOF
@@ -170,6 +178,7 @@ fuzz() {
 }
 
 fuzz image -max_len=300
+fuzz popularity -max_len=1024 -dict=json.dict
 fuzz result -max_len=4096 -dict=json.dict
 fuzz text -max_len=2048
 fuzz type -max_len=2048 -dict=json.dict

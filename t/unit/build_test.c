@@ -344,6 +344,71 @@ bad_records_are_replaced(void **state)
 
 
 static void
+popularity(void **state)
+{
+    char                 digest[NIXERY_HEX_LEN + 1], key[NIXERY_HEX_LEN + 1];
+    fixture_t           *f;
+    nixery_error_t       err = { 0 };
+    nixery_popularity_t *table;
+
+    static const char    text[] = "{\"libc\": 1000000}";
+
+    f = *state;
+
+    /* the data alone, and all others */
+
+    f->settings.max_layers = 3;
+
+    start(f, "hello");
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 3);
+    memcpy(digest, f->build.digest, sizeof(digest));
+    memcpy(key, f->build.key, sizeof(key));
+
+    /* a table that knows none of them changes the key alone */
+
+    table = nixery_popularity_parse("{}", 2, "\"empty\"", &err);
+    assert_non_null(table);
+
+    start(f, "hello");
+    f->build.popularity = table;
+    assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
+                                      &f->build.revision, table,
+                                      f->build.key),
+                     NIXERY_OK);
+    assert_string_not_equal(f->build.key, key);
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 0);
+    assert_string_equal(f->build.digest, digest);
+
+    /* libc is larger than bash now, and has a layer of its own */
+
+    f->settings.max_layers = 4;
+
+    start(f, "hello");
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 2);
+    memcpy(digest, f->build.digest, sizeof(digest));
+
+    table = nixery_popularity_parse(text, sizeof(text) - 1, "\"text\"", &err);
+    assert_non_null(table);
+
+    start(f, "hello");
+    f->build.popularity = table;
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 2);
+    assert_string_not_equal(f->build.digest, digest);
+    assert_image_whole(f);
+
+    /* the build's own reference is the last one */
+
+    nixery_build_free(&f->build);
+    assert_null(f->build.popularity);
+    nixery_build_free(&f->build);
+}
+
+
+static void
 prebuilt(void **state)
 {
     char       *config, *layer, *manifest, *text, *path;
@@ -1257,7 +1322,8 @@ start(fixture_t *f, const char *name)
                                         NULL, &f->build.error),
                      NIXERY_OK);
     assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
-                                      &f->build.revision, f->build.key),
+                                      &f->build.revision, NULL,
+                                      f->build.key),
                      NIXERY_OK);
 
     f->probe.build = &f->build;
@@ -1416,7 +1482,8 @@ key_of(const nixery_settings_t *settings, const char *name)
     assert_int_equal(nixery_image_parse(&image, name, strlen(name),
                                         settings->metas, &err),
                      NIXERY_OK);
-    assert_int_equal(nixery_build_key(settings, &image, &revision, key),
+    assert_int_equal(nixery_build_key(settings, &image, &revision,
+                                      NULL, key),
                      NIXERY_OK);
     nixery_image_free(&image);
 
@@ -1534,7 +1601,7 @@ builder(void *data)
     if (nixery_image_parse(&build.image, "hello", 5, NULL, &build.error)
         != NIXERY_OK
         || nixery_build_key(&f->settings, &build.image, &build.revision,
-                            build.key)
+                            NULL, build.key)
            != NIXERY_OK)
     {
         return NULL;
@@ -1701,6 +1768,7 @@ main(int argc, char *const *argv)
         test(always_the_same_digest),
         test(known_images_need_no_nix),
         test(bad_records_are_replaced),
+        test(popularity),
         test(prebuilt),
         test(prebuilt_that_lies),
         test(prepared),
