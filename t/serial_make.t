@@ -25,7 +25,7 @@ plan(skip_all => 'this nginx is not the one that make serves with')
     if $Test::Nginx::NGINX ne '/usr/sbin/nginx';
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('skopeo')
-    ->has_daemon('podman')->plan(61);
+    ->has_daemon('podman')->plan(64);
 
 prepare($t);
 containers($t);
@@ -106,7 +106,7 @@ END {
 my $help = told("$make -s help");
 
 like($help, qr/^ +$_ +\S.*/m, "help has $_")
-    for qw(run test test-asan lint bench build install module clean);
+    for qw(run test test-asan lint bench build install module popularity clean);
 
 # nothing to do, nothing done
 
@@ -137,6 +137,13 @@ like($packages, qr/^0 .*is complete: \d+ \.deb files$/s, 'the set is complete');
 unlike($packages, qr/\r/, 'lines, not for a terminal');
 is(told("diff -r $build/packages $d/build/packages"), '0 ',
    'the package set is what it was');
+
+# popularity: nothing but the table on standard output
+
+like(told("$make -s popularity ATTRIBUTES=hello 2>$d/tmp/said"),
+     qr/^0 \{\n  "libc6-[^"]+": 1\n\}$/, 'popularity');
+like(content("$d/tmp/said"), qr/^evaluated: 1, 0 to go$/m, 'how far it is');
+unlink("$d/tmp/said");
 
 # run: what can't work
 

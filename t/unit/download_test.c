@@ -63,10 +63,12 @@ static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void *reader(void *data);
 static int is_whole(nixery_download_t *d);
 static void *finder(void *data);
+static void remove_doomed(void);
 static int lock_waiters(const char *path);
 
 
-static server_t  server;
+static server_t     server;
+static const char  *doomed;     /* a directory */
 
 
 static void
@@ -99,7 +101,8 @@ kept_and_asked_again(void **state)
 
     entry = entry_of(f, f->url);
     text = read_text(entry);
-    expected = format("{\"sha256\":\"%s\",\"size\":11,\"etag\":\"\\\"", d.sha256);
+    expected = format("{\"sha256\":\"%s\",\"size\":11,\"etag\":\"\\\"",
+                      d.sha256);
     assert_memory_equal(text, expected, strlen(expected));
     assert_int_equal(stat(entry, &sb), 0);
     assert_int_equal(sb.st_mode, S_IFREG | 0600);
@@ -637,7 +640,7 @@ the_oldest_go(void **state)
 
     assert_int_equal(count(f->dir, ""), 2 * KEPT);
 
-    /* what is used is no longer the oldest: 1 by the server's word, 2 without */
+    /* what is used is not the oldest: 1 by the server's word, 2 without it */
 
     set_up(&d, f, urls[1]);
     assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
@@ -919,6 +922,34 @@ places_that_cannot_be(void **state)
     assert_null(d.path);
     shell("rm -r '%s'", path);
     free(path);
+}
+
+
+static void
+directory_that_goes_away(void **state)
+{
+    fake_t              fake;
+    fixture_t          *f;
+    nixery_error_t      err = { 0 };
+    nixery_download_t   d;
+
+    f = *state;
+    doomed = f->dir;
+
+    fake_start(&fake, OK_HEAD "Content-Length: 4\r\n\r\nbody", FAKE_CLOSE);
+    fake.hook = remove_doomed;
+    f->url = format("http://127.0.0.1:%d/", fake.port);
+
+    set_up(&d, f, f->url);
+    assert_no(NIXERY_ERROR_SYSTEM, "/downloads\": No such file or directory",
+              &err, nixery_download_get(&d, &err));
+    assert_null(d.path);
+
+    fake.hook = NULL;
+    assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
+    assert_got(&d, "body");
+
+    fake_stop(&fake);
 }
 
 
@@ -1348,6 +1379,13 @@ finder(void *data)
 }
 
 
+static void
+remove_doomed(void)
+{
+    shell("rm -rf '%s'", doomed);
+}
+
+
 /* Whether somebody waits for a lock of the file. */
 
 static int
@@ -1413,6 +1451,8 @@ main(int argc, char *const *argv)
                                         remove_fixture),
         cmocka_unit_test_setup_teardown(places_that_cannot_be, make_fixture,
                                         remove_fixture),
+        cmocka_unit_test_setup_teardown(directory_that_goes_away,
+                                        make_fixture, remove_fixture),
         cmocka_unit_test_setup_teardown(no_space, make_fixture,
                                         remove_fixture),
         cmocka_unit_test_setup_teardown(no_descriptors, make_fixture,

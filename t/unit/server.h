@@ -43,6 +43,7 @@ typedef enum {
 
 typedef struct {
     const char *_Atomic    answer;     /* may be replaced by another one */
+    void (*_Atomic         hook)(void);   /* before it answers, or NULL */
     fake_e                 then;
     pthread_t              thread;
     int                    fd;
