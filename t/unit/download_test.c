@@ -723,6 +723,46 @@ the_oldest_go(void **state)
 
 
 static void
+held_from_the_first(void **state)
+{
+    int                 i;
+    char               *path, *url, *text;
+    fixture_t          *f;
+    nixery_error_t      err = { 0 };
+    nixery_download_t   d, held;
+
+    f = *state;
+    f->url = url_of("/file");
+
+    set_up(&held, f, f->url);
+    assert_int_equal(nixery_download_get(&held, &err), NIXERY_OK);
+    assert_int_equal(held.http.status, 200);
+    path = strdup(held.path);
+    age(path, 1);
+
+    for (i = 0; i < KEPT + 1; i++) {
+        text = format("content %d\n", i);
+        server_file(&server, "other", text);
+        free(text);
+
+        url = url_of("/other");
+        set_up(&d, f, url);
+        assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
+        nixery_download_free(&d);
+        free(url);
+
+        assert_int_equal(exists(path), i < KEPT);
+
+        if (i == KEPT - 1) {
+            assert_got(&held, "some bytes\n");
+        }
+    }
+
+    free(path);
+}
+
+
+static void
 removed_before_it_is_held(void **state)
 {
     int                 fd;
@@ -1442,6 +1482,8 @@ main(int argc, char *const *argv)
         cmocka_unit_test_setup_teardown(one_content_of_two_urls, make_fixture,
                                         remove_fixture),
         cmocka_unit_test_setup_teardown(the_oldest_go, make_fixture,
+                                        remove_fixture),
+        cmocka_unit_test_setup_teardown(held_from_the_first, make_fixture,
                                         remove_fixture),
         cmocka_unit_test_setup_teardown(removed_before_it_is_held,
                                         make_fixture, remove_fixture),

@@ -494,6 +494,46 @@ tls(void **state)
 }
 
 
+/* Where Debian's libcurl looks for them, both as a file and by name. */
+
+static void
+certificates_of_the_system(void **state)
+{
+    int             rc;
+    char           *command, *path, *env[2] = { NULL };
+    nixery_http_t   http;
+    nixery_error_t  err = { 0 };
+
+    (void) state;
+
+    path = format("%s/system", server.dir);
+    command = format("mkdir '%1$s' && cp '%2$s/tls/ca.pem' '%1$s' "
+                     "&& openssl rehash '%1$s' "
+                     "&& cp '%2$s/tls/ca.pem' '%1$s/ca-certificates.crt'",
+                     path, server.dir);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(mount(path, "/etc/ssl/certs", NULL, MS_BIND, NULL), 0);
+
+    set_up(&http, format("https://127.0.0.1:%d/file", server.port[1]));
+    rc = nixery_http_get(&http, &err);
+    assert_got("some bytes\n", &http, &err, rc);
+
+    /* a bundle of one's own is instead of them */
+
+    env[0] = format("NIX_SSL_CERT_FILE=%s/tls/other.pem", server.dir);
+    http.env = env;
+    assert_no(NIXERY_ERROR_SOURCE, "SSL certificate problem: ", &err,
+              nixery_http_get(&http, &err));
+
+    assert_int_equal(umount("/etc/ssl/certs"), 0);
+
+    free((char *) http.url);
+    free(env[0]);
+    free(command);
+    free(path);
+}
+
+
 static void
 environment_of_the_process(void **state)
 {
@@ -1461,6 +1501,7 @@ main(int argc, char *const *argv)
         cmocka_unit_test(redirect_with_nowhere_to_go),
         cmocka_unit_test(credentials_stay_with_the_host),
         cmocka_unit_test(tls),
+        cmocka_unit_test(certificates_of_the_system),
         cmocka_unit_test(environment_of_the_process),
         cmocka_unit_test(proxies),
         cmocka_unit_test(proxy_for_tls),
