@@ -155,9 +155,11 @@ start(fixture_t *f, const char *ref, const char *id)
     (void) strcpy(f->build.revision.ref, ref);
     (void) strcpy(f->build.revision.id, id);
 
-    assert_int_equal(nixery_image_parse(&f->build.image, "hello", 5,
-                                        &f->build.error),
-                     NIXERY_OK);
+    f->build.image.name = format("hello");
+    f->build.image.packages = calloc(2, sizeof(char *));
+    assert_non_null(f->build.image.packages);
+    f->build.image.packages[f->build.image.npackages++] = format("hello");
+
     assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
                                       &f->build.revision, f->build.key),
                      NIXERY_OK);

@@ -126,7 +126,7 @@ assert_arguments(fixture_t *f, const char *before, const char *packages,
 }
 
 
-/* The same of another source: options, pkgSource, and what comes behind it. */
+/* The same of another source: options, pkgSource, what follows the system. */
 
 static void
 assert_source(fixture_t *f, const char *options, const char *source,
@@ -136,7 +136,9 @@ assert_source(fixture_t *f, const char *options, const char *source,
                     format("--out-link\n%s\n%s"
                            "--argstr\nname\ngit/hello\n"
                            "--argstr\npackages\n[\"git\",\"hello\"]\n"
-                           "--argstr\npkgSource\n%s\n%s/the builder.nix\n",
+                           "--argstr\npkgSource\n%s\n"
+                           "--argstr\nsystem\naarch64-linux\n%s"
+                           "/the builder.nix\n",
                            f->root, options, source, behind));
 }
 
@@ -396,6 +398,7 @@ git_arguments(void **state)
     f->source.kind = NIXERY_SOURCE_GIT;
     f->source.name = "https://host/a";
     f->source.shown = "https://host/a";
+    set_image(f, "arm64/git/hello");
 
     /* a branch, by its name; and what Nix has of it may be old */
 
@@ -471,6 +474,7 @@ channel_arguments(void **state)
     f->source.name = "nixos-unstable";
     f->source.url = "https://host/$channel.tar.gz";
     f->source.shown = "https://host/";
+    set_image(f, "arm64/git/hello");
 
     set_revision(f, "nixos-unstable", A);
     builds(f);
@@ -524,7 +528,6 @@ most_arguments(void **state)
 
     builds(f);
     assert_source(f, TTL, "git!https://host/a!b",
-                  "--argstr\nsystem\naarch64-linux\n"
                   "--argstr\nskip\n{\"git\":\"no\"}\n"
                   "--argstr\nsrcType\ngit\n"
                   "--argstr\nsrcArgs\n{\"url\":\"https://host/a\","
