@@ -216,12 +216,12 @@ nixery_build_make(nixery_build_t *build)
     fetch.temp_path = build->settings->temp_path;
     fetch.work = work.path;
     fetch.cancel = &build->cancel;
-    fetch.deadline = start + fetch.nix->timeout;
+    fetch.deadline = start;
 
     /* the limit is one for all that a client waits for */
 
     if (build->waited < fetch.nix->timeout) {
-        fetch.deadline -= build->waited;
+        fetch.deadline += fetch.nix->timeout - build->waited;
     }
 
     rc = nixery_fetch_open(&fetch, &build->error);
@@ -362,16 +362,14 @@ static int
 nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
     const nixery_result_t *result, int rc)
 {
-    nixery_revision_t  now;
-    nixery_revision_t *revision;
+    nixery_error_t      why;
+    nixery_revision_t   now, *revision;
 
     revision = &build->revision;
 
-    if (revision->ref[0] == '\0') {
-        return rc;
-    }
-
-    if (result->revision != NULL) {
+    if (result->revision != NULL
+        && fetch->nix->source->kind != NIXERY_SOURCE_PATH)
+    {
         if (strcmp(result->revision, revision->id) == 0) {
             return NIXERY_OK;
         }
@@ -382,21 +380,29 @@ nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
                                 result->revision, revision->id);
     }
 
-    nixery_error_free(&build->error);
-
-    if (nixery_source_resolve(fetch, revision->ref, &now, &build->error)
-        != NIXERY_OK)
-    {
-        return NIXERY_ERROR;
-    }
-
-    if (strcmp(now.id, revision->id) == 0) {
+    if (revision->ref[0] == '\0') {
         return rc;
     }
 
-    return nixery_error_set(&build->error, NIXERY_ERROR_MOVED,
-                            "\"%s\" moved from %s to %s while it was built",
-                            revision->ref, revision->id, now.id);
+    memset(&why, 0, sizeof(nixery_error_t));
+
+    if (nixery_source_resolve(fetch, revision->ref, &now, &why) == NIXERY_OK) {
+
+        if (strcmp(now.id, revision->id) == 0) {
+            return rc;
+        }
+
+        (void) nixery_error_set(&why, NIXERY_ERROR_MOVED,
+                                "\"%s\" moved from %s to %s while it was "
+                                "built", revision->ref, revision->id, now.id);
+    }
+
+    /* it says more than that a commit is gone */
+
+    nixery_error_free(&build->error);
+    build->error = why;
+
+    return NIXERY_ERROR;
 }
 
 
