@@ -74,8 +74,8 @@ $servers .= registry(8104, nixery($t, packages => "git file://$set->{tree}"));
 
 my %deep = (8110 => 'file', 8111 => 'git', 8112 => 'ssh', 8113 => 'http');
 
-$servers .= registry($_, nixery($t, packages =>
-    git_packages($t, $deep{$_}, $set) . ' submodules=on'))
+$servers .= registry($_, nixery($t, temp_path => "$d/temp-$_",
+    packages => git_packages($t, $deep{$_}, $set) . ' submodules=on'))
     for sort keys %deep;
 
 $servers .= registry(8114, nixery($t, packages =>

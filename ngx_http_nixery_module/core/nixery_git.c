@@ -222,8 +222,9 @@ nixery_git_refs(const char *text, size_t len, const char *name,
 
 
 /*
- * The last "fatal: " or "error: " of git says why; when that is only that
- * nothing came from the other side, the line before it does: it is ssh's.
+ * The last "fatal: " of git says why; when that is only that nothing came from
+ * the other side, the line before it does: it is ssh's; when it is only which
+ * submodule can't be had, an earlier one does.
  */
 
 char *
@@ -237,11 +238,15 @@ nixery_git_cause(const char *text)
     before = NULL;
 
     static const char  remote[] = "Could not read from remote repository";
+    static const char  clone[] = "fatal: clone of '";
 
     for (line = text; *line != '\0'; line = *end ? end + 1 : end) {
         end = strchrnul(line, '\n');
 
-        if (strncmp(line, "fatal: ", 7) == 0) {
+        if (strncmp(line, "fatal: ", 7) == 0
+            && (best == NULL
+                || strncmp(line, clone, sizeof(clone) - 1) != 0))
+        {
             best = line + 7;
 
             if (before != NULL

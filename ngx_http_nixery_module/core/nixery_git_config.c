@@ -56,13 +56,15 @@ nixery_git_config(const nixery_fetch_t *fetch, nixery_error_t *err)
 
 /*
  * Only the protocols that a source may have, wherever a redirect or a submodule
- * leads: that of files only to a source that is one.  What belongs to another
- * user is read like any other: an operator named it.
+ * leads: that of files only to a source that is one, but Nix may copy what it
+ * has fetched.  What belongs to another user is read like any other: an operator
+ * named it.
  */
 
 static int
 nixery_git_config_text(const nixery_fetch_t *fetch, nixery_buf_t *config)
 {
+    int                     file;
     const char             *ca;
     const nixery_source_t  *source;
 
@@ -82,14 +84,14 @@ nixery_git_config_text(const nixery_fetch_t *fetch, nixery_buf_t *config)
         return NIXERY_ERROR;
     }
 
-    if (source->kind == NIXERY_SOURCE_PATH
-        || strncmp(source->name, "file://", 7) == 0)
+    file = source->kind == NIXERY_SOURCE_PATH
+           || strncmp(source->name, "file://", 7) == 0;
+
+    if (nixery_buf_printf(config, "[protocol \"file\"]\n\tallow = %s\n",
+                          file ? "always" : "user")
+        != NIXERY_OK)
     {
-        if (nixery_buf_puts(config, "[protocol \"file\"]\n\tallow = always\n")
-            != NIXERY_OK)
-        {
-            return NIXERY_ERROR;
-        }
+        return NIXERY_ERROR;
     }
 
     /* one variable for all that fetches: Nix, git, and the core itself */

@@ -79,7 +79,9 @@ sub _url {
         http => ['http', HTTP, '/open'],
         private => ['http', HTTP, '/private'],
         moved => ['http', HTTP, '/moved'],
+        astray => ['http', HTTP, '/astray'],
         broken => ['http', HTTP, '/broken'],
+        page => ['http', HTTP, '/page'],
         https => ['https', HTTPS, '/open'],
         private_https => ['https', HTTPS, '/private'],
         stranger => ['https', STRANGER, '/open'],
@@ -200,8 +202,16 @@ http {
             return  302 /open\$repository\$is_args\$args;
         }
 
+        location ~ ^/astray/ {
+            return  302 file://%%TESTDIR%%/git\$uri;
+        }
+
         location /broken/ {
             return  503;
+        }
+
+        location /page/ {
+            return  200 "<html>\\nno repository\\n</html>\\n";
         }
 
         location /files/ {
