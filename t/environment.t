@@ -69,7 +69,8 @@ sub checked {
 
     local @ENV{keys %$env} = values %$env;
 
-    my $output = qx($Test::Nginx::NGINX -t -p '$d/' -c test.conf -e stderr 2>&1);
+    my $command = "$Test::Nginx::NGINX -t -p '$d/' -c test.conf -e stderr";
+    my $output = qx($command 2>&1);
 
     my @lines = $output =~ /\[(?:notice|warn|error|crit|alert|emerg)\]
                             \ \d+\#\d+:\ (.*)$/gmx;
@@ -228,7 +229,8 @@ my @cases = (
      '-x', 'a b', '../x', 'x;y', ' '),
     (map { [{NIXERY_PKGS_REPO => $_->[0], NIXERY_PKGS_PATH => "$d/packages"},
             [without($t, 'packages')],
-            [qq{invalid URL in "nixery_packages": $_->[1] ENV NIXERY_PKGS_REPO}],
+            ['invalid URL in "nixery_packages": '
+             . "$_->[1] ENV NIXERY_PKGS_REPO"],
             "NIXERY_PKGS_REPO, $_->[0]"] }
      ['ftp://127.0.0.1/x',
       'its protocol is not one of: https ssh http git file'],
@@ -335,20 +337,6 @@ sub told {
 
     return scalar(() = $t->read_file('error.log')
                        =~ /\[\w+\] $pid#\d+: \Q$line\E in /g);
-}
-
-
-# Reloads; true when only a new worker is left.
-
-sub reloaded {
-    my ($t) = @_;
-    my ($old) = workers($t);
-    my $master = master($t);
-
-    kill('HUP', $master);
-
-    return eventually(sub { my @pids = children($master);
-                            @pids == 1 && $pids[0] != $old });
 }
 
 

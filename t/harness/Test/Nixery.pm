@@ -13,8 +13,8 @@ use base qw(Exporter);
 our @EXPORT = qw(
     calls children containers cpu_time descriptors eventually fake_mode go
     leaving left_over manifest nixery objects package_set partial prepare
-    processes received refused reply store_add text_result truth unique watch
-    watched whole wipe workers
+    processes received refused reloaded reply store_add text_result truth unique
+    watch watched whole wipe workers
 );
 
 use Digest::SHA;
@@ -391,6 +391,20 @@ sub workers {
 
     return grep { _title($_) eq 'nginx: worker process' }
            children($t->read_file('nginx.pid') + 0);
+}
+
+
+# Reloads; true when one worker is left, a new one.
+
+sub reloaded {
+    my ($t) = @_;
+    my ($old) = workers($t);
+    my $master = $t->read_file('nginx.pid') + 0;
+
+    kill('HUP', $master);
+
+    return eventually(sub { my @pids = children($master);
+                            @pids == 1 && $pids[0] != $old });
 }
 
 
