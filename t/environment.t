@@ -278,7 +278,7 @@ my @cases = (
      'STORAGE_PATH that can\'t be made'],
 );
 
-$t->plan(@cases + 45);
+$t->plan(@cases + 47);
 
 for my $case (@cases) {
     my ($env, $locations, $lines, $name, $http) = @$case;
@@ -303,6 +303,11 @@ is(checked($t, {NIXERY_PKGS_REPO => 'https://planted@127.0.0.1/x'},
 unlike(checked($t, {NIXERY_PKGS_REPO => 'https://me:planted@/x'},
                [without($t, 'packages')]), qr/planted|successful/,
        'nor are those of a URL that can\'t be one');
+is(checked($t, {"NIXERY_$_->[0]" => 'https://me:planted@127.0.0.1/x'},
+           [without($t, 'packages')]),
+   qq{"nixery_packages $_->[1]" takes no URL, "nixery_packages git" does }
+   . "ENV NIXERY_$_->[0]\nfailed", "nor where a URL is wrong, $_->[1]")
+    for ['CHANNEL', 'channel'], ['PKGS_PATH', 'path'];
 like(checked($t, {NIXERY_PKGS_REPO => 'file:///x', PATH => "$d/none"},
              [without($t, 'packages')]),
      qr/^no program "git" in PATH.* ENV NIXERY_PKGS_REPO\nfailed\z/m,
@@ -436,9 +441,11 @@ $t->stop();
 
 # an upgrade of the binary: only a daemon can have one
 
+# with what the sanitizers have to know in any case
+my $daemon = join ' ', 'daemon on;', map { "env ${_}SAN_OPTIONS;" } qw(A L UB);
 my $all = join ' ', map { "env $_;" } @names;
 
-configure($t, 'nginx.conf', server(8080, $bare), 'daemon on;');
+configure($t, 'nginx.conf', server(8080, $bare), $daemon);
 is(system("$Test::Nginx::NGINX -p '$d/' -c nginx.conf -e error.log"), 0,
    'a daemon');
 ok(eventually(sub { ($master = master($t)) && children($master) == 1 }),
@@ -450,7 +457,7 @@ ok(eventually(sub { told($t, $needs) == 2 && master($t) == $master
                     && children($master) == 1 }),
    'an upgraded binary has no environment');
 
-configure($t, 'nginx.conf', server(8080, $bare), "daemon on; $all");
+configure($t, 'nginx.conf', server(8080, $bare), "$daemon $all");
 ok(reloaded($t), 'reload with "env"');
 
 kill('USR2', $master);
