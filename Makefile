@@ -24,7 +24,7 @@ run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates perl \
 	git
 test_packages := $(run_packages) bash-static libcmocka-dev skopeo podman runc \
 	libarchive-tools python3 curl openssl valgrind procps fcgiwrap \
-	openssh-client openssh-server
+	openssh-client openssh-server gettext-base
 asan_packages := clang libclang-rt-14-dev dpkg-dev libpcre2-dev zlib1g-dev
 lint_packages := clang-format clang-tidy cppcheck shellcheck \
 	libperl-critic-perl binutils
@@ -115,6 +115,8 @@ install: build ## into DESTDIR=, as Debian lays modules out
 	install -D -m 644 -t $(DESTDIR)/usr/share/nginx/nixery/html conf/html/*
 	install -D -m 644 conf/nginx.conf \
 	    $(DESTDIR)/usr/share/doc/ngx_http_nixery_module/nginx.conf
+	install -D -m 644 conf/templates/nixery.conf.template \
+	    $(DESTDIR)/usr/share/doc/ngx_http_nixery_module/templates/nixery.conf.template
 
 
 # --- run

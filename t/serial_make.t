@@ -237,7 +237,8 @@ like(told("$make -s install DESTDIR=$d/dest"), qr/^0 /, 'install');
 is(told("cd $d/dest && find . ! -type d -printf '%P\\n' | LC_ALL=C sort"),
    '0 ' . join("\n", sort 'etc/nginx/modules-enabled/50-mod-http-nixery.conf',
         'usr/lib/nginx/modules/ngx_http_nixery_module.so',
-        'usr/share/doc/ngx_http_nixery_module/nginx.conf',
+        (map { "usr/share/doc/ngx_http_nixery_module/$_" }
+         'nginx.conf', 'templates/nixery.conf.template'),
         'usr/share/nginx/modules-available/mod-http-nixery.conf',
         'usr/share/nginx/nixery/html/index.html',
         map { "usr/share/nginx/nixery/$_" } imported('builder.nix')),

@@ -110,6 +110,18 @@ ngx_http_nixery_packages_kind(ngx_conf_t *cf,
 
     ngx_str_set(&directive, "nixery_packages");
 
+    /* which may have a password, that the errors below would show */
+
+    if (ngx_strstr(name->data, "://") != NULL
+        && (ngx_strcmp(kind->data, "path") == 0
+            || ngx_strcmp(kind->data, "channel") == 0))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"nixery_packages %V\" takes no URL, "
+                           "\"nixery_packages git\" does", kind);
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_strcmp(kind->data, "path") == 0) {
         packages->kind = NIXERY_SOURCE_PATH;
 

@@ -17,7 +17,13 @@ let
     tryEval unsafeDiscardStringContext;
 
   system = builtins.currentSystem;
-  pkgs = import ../source.nix pkgSource { inherit system; };
+  pkgs = import ../source.nix {
+    inherit pkgSource;
+    revision = "";
+    submodules = "";
+    channelUrl = "";
+    channelHash = "";
+  } { inherit system; };
 
   catch = _: value: if (tryEval (isAttrs value)).success then value else null;
 
