@@ -141,8 +141,8 @@ sub write_file_expand {
     $content =~ s/%%TEST_GLOBALS%%/$self->_globals()/ge;
     $content =~ s/%%TEST_GLOBALS_HTTP%%/$self->_globals_http()/ge;
     $content =~ s/%%TESTDIR%%/$self->{dir}/g;
-    $content =~ s/%%PORT_(\d+)%%/port($1)/ge;
     $content =~ s/127\.0\.0\.1:(8\d{3})/'127.0.0.1:' . port($1)/ge;
+    $content =~ s/%%PORT_(\d+)%%/port($1)/ge;
 
     return $self->write_file($name, $content);
 }

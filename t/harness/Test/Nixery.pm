@@ -11,10 +11,10 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    calls children containers cpu_time descriptors eventually fake_mode go
-    leaving left_over manifest nixery objects package_set partial prepare
-    processes received refused reply store_add text_result truth unique watch
-    watched whole wipe workers workers_user
+    calls children containers cpu_time descriptors digests eventually fake_mode
+    go labels leaving left_over manifest nixery objects package_set partial
+    prepare processes received refused registry reply store_add text_result
+    truth unique watch watched whole wipe workers workers_user
 );
 
 use Digest::SHA;
@@ -98,6 +98,25 @@ sub nixery {
                  grep { defined $all{$_} } sort keys %all;
 
     return join "\n", @lines;
+}
+
+
+# A server whose images are made by those directives.
+
+sub registry {
+    my ($port, $directives) = @_;
+
+    return <<"EOF";
+    server {
+        listen       127.0.0.1:$port;
+        server_name  localhost;
+
+        location /v2 {
+            $directives
+        }
+    }
+
+EOF
 }
 
 
@@ -322,6 +341,31 @@ sub whole {
 }
 
 
+# The digests of an image's layers.
+
+sub digests {
+    my ($reply) = @_;
+    my $manifest = ref $reply->{json} eq 'HASH' ? $reply->{json} : {};
+
+    return join ' ', map { $_->{digest} } @{$manifest->{layers} // []};
+}
+
+
+# The labels in an image's configuration.
+
+sub labels {
+    my ($reply, %extra) = @_;
+
+    return {} if $reply->{status} != 200;
+
+    my $digest = $reply->{json}{config}{digest};
+    my $r = reply(received(http_get("/v2/any/blobs/$digest", start => 1,
+                                    %extra)));
+
+    return $r->{json}{config}{Labels} // {};
+}
+
+
 # Waits until something is true, for a minute at most; looks every 20 ms if not
 # told otherwise.
 
@@ -442,8 +486,8 @@ sub left_over {
     my ($t) = @_;
     my $d = $t->testdir();
 
-    return join ' ', processes($t), glob("$d/temp/nixery-work.*"),
-                     glob("$d/storage/tmp/*");
+    return join ' ', processes($t), glob("$d/temp*/nixery-work.*"),
+                     glob("$d/storage*/tmp/*");
 }
 
 

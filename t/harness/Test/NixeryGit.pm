@@ -11,7 +11,8 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    commit default_branch forget git give point repository submodule tag tarball
+    commit default_branch forget git give point repository start submodule tag
+    tarball
 );
 our @EXPORT_OK = qw(git_environment git_home shell);
 
@@ -57,7 +58,8 @@ sub repository {
 
 
 # Makes the folder, where git finds its configuration and the servers too, which
-# don't mind whose a repository is.  The fake git, which counts, comes with it.
+# don't mind whose a repository is.  The fake git, which counts, comes with it, and
+# so does nix-prefetch-url.
 
 sub git_home {
     my ($t) = @_;
@@ -84,8 +86,10 @@ sub git_home {
     allow = always
 EOF
 
-    copy("$FindBin::Bin/harness/fake-program", "$d/fake/git");
-    chmod(0755, "$d/fake/git");
+    for my $program (qw(git nix-prefetch-url)) {
+        copy("$FindBin::Bin/harness/fake-program", "$d/fake/$program");
+        chmod(0755, "$d/fake/$program");
+    }
 
     return "$d/git";
 }
@@ -215,13 +219,18 @@ sub submodule {
 
 # A commit's files as git/files/NAME, at http's /files/NAME.
 
+my $tarballs = 1_500_000_000;
+
 sub tarball {
     my ($repo, $name, $commit) = @_;
     my $dir = "$repo->{home}/files";
 
-    mkpath($dir);
+    mkpath(dirname("$dir/$name"));
     git($repo, 'archive', '--format=tar.gz', '--prefix=set/', '-o',
         "$dir/new.tar.gz", $commit // 'HEAD');
+
+    # the server knows it for another by its time and size alone
+    utime(++$tarballs, $tarballs, "$dir/new.tar.gz");
     rename("$dir/new.tar.gz", "$dir/$name")
         or die "can't create \"$dir/$name\": $!\n";
 
@@ -242,6 +251,18 @@ sub give {
 
     chown($uid, $gid, @files) == @files
         or die "can't give files to \"$user\": $!\n";
+
+    return;
+}
+
+
+# Starts nginx, which finds the fake git.
+
+sub start {
+    my ($t) = @_;
+
+    local $ENV{PATH} = $t->testdir() . "/fake:$ENV{PATH}";
+    $t->run();
 
     return;
 }

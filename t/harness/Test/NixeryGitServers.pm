@@ -10,13 +10,17 @@ use warnings;
 
 use base qw(Exporter);
 
-our @EXPORT = qw(git_ssh git_url serve NOBODY SILENT);
+our @EXPORT = qw(
+    channel_url git_packages git_ssh git_url proxied requests serve NOBODY PROXY
+    SILENT
+);
 
 use Cwd;
 use IO::Socket::INET;
 use POSIX ();
 
 use Test::Nginx;
+use Test::Nixery qw(eventually);
 use Test::NixeryGit qw(give git_environment git_home shell);
 
 # ports as a test names them
@@ -29,6 +33,7 @@ use constant {
     SSH => 8095,
     SILENT => 8096,         # a fake: it accepts, and that is all
     NOBODY => 8097,         # none listens
+    PROXY => 8098,          # for any host, as if it were this one
 };
 
 
@@ -37,6 +42,37 @@ use constant {
 # a URL has it; port => SILENT or NOBODY.
 
 sub git_url {
+    my ($t, $kind, $repo, %extra) = @_;
+
+    my ($before, $port, $after) = _url($t, $kind, $repo, %extra);
+
+    return $before if !defined $port;
+    return $before . ':' . port($port) . $after;
+}
+
+
+# What "nixery_packages" says of a repository, in a configuration that is still
+# to be expanded; "ssh" comes with the good key.  Extra: as above, and more =>
+# other parameters.
+
+sub git_packages {
+    my ($t, $kind, $repo, %extra) = @_;
+    my $d = $t->testdir();
+
+    my ($before, $port, $after) = _url($t, $kind, $repo, %extra);
+
+    my $more = $extra{more}
+        // ($kind eq 'ssh'
+            ? "key=$d/git/ssh/key known_hosts=$d/git/ssh/known.hosts" : '');
+
+    # ports that were expanded would be so once more
+    return "git $before"
+        . (defined $port ? ":$port$after" : '')
+        . ($more ne '' ? " $more" : '');
+}
+
+
+sub _url {
     my ($t, $kind, $repo, %extra) = @_;
     my $d = $t->testdir();
 
@@ -57,8 +93,28 @@ sub git_url {
     my $login = $extra{login} // ($kind eq 'ssh' ? scalar getpwuid($<) : '');
     $login .= '@' if $login ne '';
 
-    return "$scheme://${login}127.0.0.1:" . port($extra{port} // $port)
-           . "$path/$repo->{name}.git";
+    return ("$scheme://${login}127.0.0.1", $extra{port} // $port,
+            "$path/$repo->{name}.git");
+}
+
+
+# What "nixery_channel_url" says, in a configuration that is still to be expanded,
+# for that file of a place at http: "files" and "private_files", what is in
+# git/files; "forge" and "private_forge", repository "set", which has those files
+# as its archives; "moved", "broken".  Extra: login and port, as above; https => 1;
+# query.
+
+sub channel_url {
+    my ($place, $file, %extra) = @_;
+
+    my $port = $extra{port} // ($extra{https} ? HTTPS : HTTP);
+    my $login = defined $extra{login} ? "$extra{login}\@" : '';
+    my $query = defined $extra{query} ? "?$extra{query}" : '';
+
+    $place .= '/set/archive' if $place =~ /forge$/;
+
+    return ($extra{https} ? 'https' : 'http')
+           . "://${login}127.0.0.1:$port/$place/$file$query";
 }
 
 
@@ -165,6 +221,10 @@ http {
             fastcgi_pass          unix:%%TESTDIR%%/git/cgi.sock;
         }
 
+        location ~ ^/moved(?<place>/(?:files|forge)/.*) {
+            return  302 \$place\$is_args\$args;
+        }
+
         location ~ ^/moved(?<repository>/.*) {
             return  302 /open\$repository\$is_args\$args;
         }
@@ -176,6 +236,34 @@ http {
         location /files/ {
             root  %%TESTDIR%%/git;
         }
+
+        location ~ ^/private_files(?<file>/.*) {
+            auth_basic            private;
+            auth_basic_user_file  %%TESTDIR%%/git/users;
+            alias                 %%TESTDIR%%/git/files\$file;
+        }
+
+        location ~ ^/forge/[^/]+/archive(?<file>/.*) {
+            alias  %%TESTDIR%%/git/files\$file;
+        }
+
+        location ~ ^/forge/(?<name>[^/]+)(?<service>/.*) {
+            set           \$repository /\$name.git\$service;
+            fastcgi_pass  unix:%%TESTDIR%%/git/cgi.sock;
+        }
+
+        location ~ ^/private_forge/[^/]+/archive(?<file>/.*) {
+            auth_basic            private;
+            auth_basic_user_file  %%TESTDIR%%/git/users;
+            alias                 %%TESTDIR%%/git/files\$file;
+        }
+
+        location ~ ^/private_forge/(?<name>[^/]+)(?<service>/.*) {
+            auth_basic            private;
+            auth_basic_user_file  %%TESTDIR%%/git/users;
+            set                   \$repository /\$name.git\$service;
+            fastcgi_pass          unix:%%TESTDIR%%/git/cgi.sock;
+        }
     }
 
     server {
@@ -183,6 +271,16 @@ http {
         server_name  localhost;
 
         ssl_certificate  %%TESTDIR%%/git/tls/stranger.crt;
+    }
+
+    server {
+        listen       127.0.0.1:${\PROXY};
+        server_name  localhost;
+        access_log   %%TESTDIR%%/git/proxy.log;
+
+        location / {
+            proxy_pass  http://127.0.0.1:${\HTTP};
+        }
     }
 }
 
@@ -194,7 +292,45 @@ EOF
     _start($t, 'nginx', Cwd::abs_path($Test::Nginx::NGINX), '-p', "$d/git/",
            '-c', 'nginx.conf', '-e', 'error.log');
 
-    return (HTTP, HTTPS, STRANGER);
+    return (HTTP, HTTPS, STRANGER, PROXY);
+}
+
+
+# What http and https have been asked for since the last time, "URI STATUS" each,
+# with the method before it when that is not GET.
+
+sub requests {
+    my ($t) = @_;
+    return _logged($t, 'access.log', HTTP);
+}
+
+
+# The same of the proxy.
+
+sub proxied {
+    my ($t) = @_;
+    return _logged($t, 'proxy.log', PROXY);
+}
+
+
+my ($marks, %read) = (0);
+
+sub _logged {
+    my ($t, $file, $port) = @_;
+    my $mark = '/mark/' . ++$marks;
+
+    # there is one worker: what it did before is in the log when this is
+    http_get($mark, PeerAddr => '127.0.0.1:' . port($port));
+
+    my $log = eventually(sub {
+        my $text = substr($t->read_file("git/$file"), $read{$file} // 0);
+        $text =~ m{"GET \Q$mark\E } && $text;
+    }) or die "nothing is logged in git/$file\n";
+
+    $read{$file} += length $log;
+
+    return map { "$1 $2 $3" =~ s/^GET //r if /"(\S+) (\S+) \S+" (\d+) / }
+           grep { !m{ /mark/\d+ } } split /\n/, $log;
 }
 
 
