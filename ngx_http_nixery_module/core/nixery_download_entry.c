@@ -224,7 +224,8 @@ nixery_entry_parse(cJSON *json, nixery_entry_t *entry)
     size = cJSON_GetObjectItemCaseSensitive(json, "size");
     etag = cJSON_GetObjectItemCaseSensitive(json, "etag");
 
-    if (!cJSON_IsString(sha256) || !nixery_download_name_valid(sha256->valuestring, "")
+    if (!cJSON_IsString(sha256)
+        || !nixery_download_name_valid(sha256->valuestring, "")
         || !cJSON_IsNumber(size) || size->valuedouble < 0
         || size->valuedouble > NIXERY_SIZE_MAX)
     {

@@ -485,10 +485,10 @@ tls(void **state)
 
     /* it is for 127.0.0.1 alone */
 
-    set_up(&http, format("https://localhost:%d/file", server.port[1]));
+    set_up(&http, format("https://other.test:%d/file", server.port[1]));
     http.env = trusted;
     assert_no(NIXERY_ERROR_SOURCE, "SSL: no alternative certificate subject "
-              "name matches target host name 'localhost'", &err,
+              "name matches target host name 'other.test'", &err,
               nixery_http_get(&http, &err));
     free((char *) http.url);
 }
@@ -658,7 +658,7 @@ proxy_for_tls(void **state)
 
         set_up(&http, "https://source.test/file?token=secret");
         http.env = env;
-        assert_no(NIXERY_ERROR_SOURCE, "can't get \"https://source.test/file\": "
+        assert_no(NIXERY_ERROR_SOURCE, "\"https://source.test/file\": "
                   "CONNECT tunnel failed, response 407", &err,
                   nixery_http_get(&http, &err));
 
@@ -693,9 +693,9 @@ proxy_by_the_scheme_of_each_redirect(void **state)
 
     set_up(&http, "http://source.test/file");
     http.env = env;
-    assert_no(NIXERY_ERROR_SOURCE, "\"http://source.test/file\", which leads to "
-              "\"https://other.test/file\": CONNECT tunnel failed, response 403",
-              &err, nixery_http_get(&http, &err));
+    assert_no(NIXERY_ERROR_SOURCE, "\"http://source.test/file\", which leads "
+              "to \"https://other.test/file\": CONNECT tunnel failed, response "
+              "403", &err, nixery_http_get(&http, &err));
 
     fake_stop(&plain);
     fake_stop(&tunnel);
@@ -903,7 +903,7 @@ bytes_as_they_are(void **state)
 
     assert_null(strstr(fake.request, "Accept-Encoding"));
     assert_null(strstr(fake.request, "If-None-Match"));
-    assert_non_null(strstr(fake.request, "User-Agent: ngx_http_nixery_module"));
+    assert_non_null(strstr(fake.request, "User-Agent: nginx-nixery\r\n"));
 }
 
 
@@ -1053,7 +1053,7 @@ name_that_is_never_resolved(void **state)
 
     (void) state;
 
-    path = format("%s/hosts", server.dir);
+    path = format("%s/hosts-pipe", server.dir);
     assert_int_equal(mkfifo(path, 0644), 0);
     assert_int_equal(mount(path, "/etc/hosts", NULL, MS_BIND, NULL), 0);
 
@@ -1250,7 +1250,7 @@ start_server(void **state)
         "    location = /to/ftp { return 302 ftp://127.0.0.1/file; }\n"
         "    location = /to/nonsense { return 302 gopherx://secret/; }\n"
         "    location = /to/password { return 302 http://me:secret@x.test/; }\n"
-        "    location = /to/forbidden { return 302 /forbidden?secret#secret; }\n"
+        "    location = /to/forbidden { return 302 /forbidden?secret; }\n"
         "    location = /to/tls { return 302 https://127.0.0.1:%2$d/seen; }\n"
         "}\n";
 
@@ -1261,6 +1261,11 @@ start_server(void **state)
     path = format("%s/nsswitch.conf", server.dir);
     unit_write(path, "hosts: files\n", 0644);
     assert_int_equal(mount(path, "/etc/nsswitch.conf", NULL, MS_BIND, NULL), 0);
+    free(path);
+
+    path = format("%s/hosts", server.dir);
+    unit_write(path, "127.0.0.1 other.test\n", 0644);
+    assert_int_equal(mount(path, "/etc/hosts", NULL, MS_BIND, NULL), 0);
     free(path);
 
     path = format("%s/tls/users", server.dir);
@@ -1288,6 +1293,7 @@ stop_server(void **state)
     (void) state;
 
     (void) close(unused_fd);
+    assert_int_equal(umount("/etc/hosts"), 0);
     assert_int_equal(umount("/etc/nsswitch.conf"), 0);
     server_stop(&server);
     free(trusted[0]);
