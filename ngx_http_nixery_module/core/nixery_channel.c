@@ -258,6 +258,7 @@ nixery_channel_tarball(const nixery_fetch_t *fetch,
     nixery_error_t *err)
 {
     int                     rc;
+    size_t                  len;
     nixery_revision_t       now;
     const nixery_source_t  *source;
 
@@ -271,12 +272,10 @@ nixery_channel_tarball(const nixery_fetch_t *fetch,
         return nixery_channel_download(fetch, revision->id, 1, download, err);
     }
 
-    if (strncmp(revision->id, NIXERY_SHA256_PREFIX,
-                sizeof(NIXERY_SHA256_PREFIX) - 1)
-        == 0)
-    {
-        rc = nixery_download_find(download, revision->id
-                                  + sizeof(NIXERY_SHA256_PREFIX) - 1, err);
+    len = sizeof(NIXERY_SHA256_PREFIX) - 1;
+
+    if (strncmp(revision->id, NIXERY_SHA256_PREFIX, len) == 0) {
+        rc = nixery_download_find(download, revision->id + len, err);
 
         if (rc != NIXERY_DECLINED) {
             return rc;
@@ -417,7 +416,8 @@ nixery_channel_hash(const nixery_fetch_t *fetch, nixery_channel_t *channel,
         return NIXERY_OK;
     }
 
-    if (asprintf(&path, "%s.nix", channel->download.path) == -1)
+    if (asprintf(&path, "%s" NIXERY_DOWNLOAD_NOTE, channel->download.path)
+        == -1)
     {
         return nixery_error_nomem(err);
     }

@@ -446,8 +446,8 @@ ngx_http_nixery_source_secrets(ngx_conf_t *cf, nixery_source_t *source,
 
 
 /*
- * A channel's is the same whatever its name: the repository that has an archive,
- * else the folder where channels are.
+ * A channel's is the same whatever its name: the repository that has an
+ * archive, else the folder where channels are.
  */
 
 static ngx_int_t
