@@ -217,7 +217,7 @@ sub submodule {
 }
 
 
-# A commit's files as git/files/NAME, at http's /files/NAME.
+# A commit's files as git/files/NAME, at http's /files/NAME; always the same bytes.
 
 my $tarballs = 1_500_000_000;
 
@@ -225,9 +225,14 @@ sub tarball {
     my ($repo, $name, $commit) = @_;
     my $dir = "$repo->{home}/files";
 
+    $commit = git($repo, 'rev-parse', '--verify', $commit // 'HEAD');
+
+    my $packed = "$repo->{home}/$commit.tar.gz";
+
     mkpath(dirname("$dir/$name"));
-    git($repo, 'archive', '--format=tar.gz', '--prefix=set/', '-o',
-        "$dir/new.tar.gz", $commit // 'HEAD');
+    git($repo, 'archive', '--format=tar.gz', '--prefix=set/', '-o', $packed,
+        $commit) if !-e $packed;
+    copy($packed, "$dir/new.tar.gz") or die "can't copy \"$packed\": $!\n";
 
     # the server knows it for another by its time and size alone
     utime(++$tarballs, $tarballs, "$dir/new.tar.gz");
