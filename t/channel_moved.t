@@ -19,6 +19,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::Nixery;
+use Test::NixeryChannel;
 use Test::NixeryGit;
 use Test::NixeryGitServers;
 

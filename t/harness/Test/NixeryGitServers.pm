@@ -10,17 +10,13 @@ use warnings;
 
 use base qw(Exporter);
 
-our @EXPORT = qw(
-    channel_url git_packages git_ssh git_url proxied requests serve NOBODY PROXY
-    SILENT
-);
+our @EXPORT = qw(git_packages git_ssh git_url serve NOBODY SILENT);
 
 use Cwd;
 use IO::Socket::INET;
 use POSIX ();
 
 use Test::Nginx;
-use Test::Nixery qw(eventually);
 use Test::NixeryGit qw(give git_environment git_home shell);
 
 # ports as a test names them
@@ -95,26 +91,6 @@ sub _url {
 
     return ("$scheme://${login}127.0.0.1", $extra{port} // $port,
             "$path/$repo->{name}.git");
-}
-
-
-# What "nixery_channel_url" says, in a configuration that is still to be expanded,
-# for that file of a place at http: "files" and "private_files", what is in
-# git/files; "forge" and "private_forge", repository "set", which has those files
-# as its archives; "moved", "broken".  Extra: login and port, as above; https => 1;
-# query.
-
-sub channel_url {
-    my ($place, $file, %extra) = @_;
-
-    my $port = $extra{port} // ($extra{https} ? HTTPS : HTTP);
-    my $login = defined $extra{login} ? "$extra{login}\@" : '';
-    my $query = defined $extra{query} ? "?$extra{query}" : '';
-
-    $place .= '/set/archive' if $place =~ /forge$/;
-
-    return ($extra{https} ? 'https' : 'http')
-           . "://${login}127.0.0.1:$port/$place/$file$query";
 }
 
 
@@ -293,44 +269,6 @@ EOF
            '-c', 'nginx.conf', '-e', 'error.log');
 
     return (HTTP, HTTPS, STRANGER, PROXY);
-}
-
-
-# What http and https have been asked for since the last time, "URI STATUS" each,
-# with the method before it when that is not GET.
-
-sub requests {
-    my ($t) = @_;
-    return _logged($t, 'access.log', HTTP);
-}
-
-
-# The same of the proxy.
-
-sub proxied {
-    my ($t) = @_;
-    return _logged($t, 'proxy.log', PROXY);
-}
-
-
-my ($marks, %read) = (0);
-
-sub _logged {
-    my ($t, $file, $port) = @_;
-    my $mark = '/mark/' . ++$marks;
-
-    # there is one worker: what it did before is in the log when this is
-    http_get($mark, PeerAddr => '127.0.0.1:' . port($port));
-
-    my $log = eventually(sub {
-        my $text = substr($t->read_file("git/$file"), $read{$file} // 0);
-        $text =~ m{"GET \Q$mark\E } && $text;
-    }) or die "nothing is logged in git/$file\n";
-
-    $read{$file} += length $log;
-
-    return map { "$1 $2 $3" =~ s/^GET //r if /"(\S+) (\S+) \S+" (\d+) / }
-           grep { !m{ /mark/\d+ } } split /\n/, $log;
 }
 
 
