@@ -2,8 +2,8 @@
 
 # Copyright (C) The ngx_http_nixery_module authors
 
-# Channels that move, between two pulls and while an image is built: what comes is
-# of one tarball, and says which; and builders that know nothing of all this.
+# Channels that move, between two pulls and while an image is built: what comes
+# is of one tarball, and says which; and builders that know nothing of all this.
 
 ###############################################################################
 
@@ -261,7 +261,8 @@ is(whole($r, at(8104)), '', 'by name, commit, image');
 
 $call = join ' ', @{(calls($t))[-1]};
 
-like($call, qr/ --argstr pkgSource nixpkgs!$first /, 'by name, commit, argument');
+like($call, qr/ --argstr pkgSource nixpkgs!$first /,
+     'by name, commit, argument');
 unlike($call, qr/tarball-ttl/, 'by name, commit, never changes');
 
 ok(eventually(sub { left_over($t) eq '' }), 'nothing left')

@@ -17,11 +17,11 @@ use Test::Nixery qw(eventually);
 use Test::NixeryGitServers;
 
 
-# What "nixery_channel_url" says, in a configuration that is still to be expanded,
-# for that file of a place at http: "files" and "private_files", what is in
-# git/files; "forge" and "private_forge", repository "set", which has those files
-# as its archives; "moved", "broken".  Extra: login and port, as git_url() has them;
-# https => 1; query.
+# What "nixery_channel_url" says, in a configuration that is still to be
+# expanded, for that file of a place at http: "files" and "private_files", what is
+# in git/files; "forge" and "private_forge", repository "set", which has those
+# files as its archives; "moved", "broken".  Extra: login and port, as git_url()
+# has them; https => 1; query.
 
 sub channel_url {
     my ($place, $file, %extra) = @_;
@@ -39,8 +39,8 @@ sub channel_url {
 }
 
 
-# What http and https have been asked for since the last time, "URI STATUS" each,
-# with the method before it when that is not GET.
+# What http and https have been asked for since the last time, "URI STATUS"
+# each, with the method before it when that is not GET.
 
 sub requests {
     my ($t) = @_;
