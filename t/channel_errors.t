@@ -26,7 +26,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('fcgiwrap')
-    ->plan(74);
+    ->plan(77);
 
 prepare($t);
 
@@ -134,6 +134,13 @@ my @cases = (
      'the package source "nixpkgs!text" is not a function of'],
     ['no Nix', 'syntax', channel_url('files', $file), 500, 'syntax error'],
 
+    # none is named: it is the default one, where nixpkgs is
+    ['default', undef, undef, 502,
+     q{can't ask git repository "https://github.com/NixOS/nixpkgs": unable to }
+     . q{access 'https://github.com/NixOS/nixpkgs/': Failed to connect to }
+     . '127.0.0.1 port %%PORT_8097%%',
+     'nixery_nix_env https_proxy http://127.0.0.1:8097;'],
+
     ['proxy, nobody', 'stable', "$example/files/$file", 502,
      qq{can't get "$example/files/git-revision": Failed to connect to }
      . '127.0.0.1 port %%PORT_8097%%', "${proxy}8097;"],
@@ -158,9 +165,13 @@ my $servers = '';
 for my $n (0 .. $#cases) {
     my ($name, $channel, $url, $status, $message, $more) = @{$cases[$n]};
 
-    $servers .= registry(8080, nixery($t,
-        packages => "channel $channel", channel_url => $url, cache_valid => 0)
-        . "\n" . ($more // '')) =~ s/server_name  localhost/server_name  n$n/r;
+    my $location = nixery($t, cache_valid => 0, channel_url => $url,
+        packages => defined $channel ? "channel $channel" : undef);
+
+    $location .= "\n$more" if defined $more;
+
+    $servers .= registry(8080, $location)
+                =~ s/server_name  localhost/server_name  n$n/r;
 }
 
 $t->write_file_expand('nginx.conf', <<"EOC");
@@ -210,6 +221,13 @@ for my $n (0 .. $#cases) {
 
     is($lines, 1, "$name, logged");
 }
+
+# that it is the default one is told when nginx starts
+
+my @notices = $t->read_file('error.log')
+    =~ /\[notice\] \S+ (no "nixery_packages" is set, packages come from .*) in /g;
+is("@notices", 'no "nixery_packages" is set, packages come from channel '
+   . '"nixos-24.11"', 'default, notice');
 
 # a proxy is asked for the whole URL
 
