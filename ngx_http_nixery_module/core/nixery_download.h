@@ -12,6 +12,13 @@
 
 
 /*
+ * Behind the name of a content: what whoever uses it has found out about it, while
+ * it was held; that goes when the content does.
+ */
+#define NIXERY_DOWNLOAD_NOTE  ".nix"
+
+
+/*
  * What a URL has, as a file that is kept for the next time, and for other
  * threads and processes.  In the directory there are contents by their hash,
  * "<sha256>", and what is known of URLs, "<sha256 of the URL>.json": which

@@ -139,10 +139,20 @@ nixery_http_get(nixery_http_t *http, nixery_error_t *err)
 int
 nixery_http_refused(const nixery_http_t *http, nixery_error_t *err)
 {
+    const char  *hint;
+
+    hint = "";
+
+    if (http->status == 401) {
+        hint = http->user == NULL && http->password == NULL
+                   ? "; it wants a user and a password in the URL"
+                   : "; the URL's user and password are no good there";
+    }
+
     return nixery_error_set(err, NIXERY_ERROR_SOURCE,
-                            "can't get %s: %s answered %ld", http->what,
+                            "can't get %s: %s answered %ld%s", http->what,
                             http->status == 407 ? "the proxy" : http->host,
-                            http->status);
+                            http->status, hint);
 }
 
 
@@ -599,6 +609,20 @@ nixery_http_result(nixery_http_call_t *call, CURLcode code)
         return nixery_http_error(call, errnum == EMFILE || errnum == ENFILE
                                            ? NIXERY_ERROR_SYSTEM
                                            : NIXERY_ERROR_SOURCE);
+
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+
+        /* of this code is a certificate for another host, too */
+
+        if (strstr(call->reason, "certificate subject name") == NULL) {
+            len = strlen(call->reason);
+            (void) snprintf(call->reason + len, CURL_ERROR_SIZE - len, "%s",
+                            "; \"nixery_nix_env NIX_SSL_CERT_FILE\" says "
+                            "which authorities are trusted");
+        }
+
+        return nixery_http_error(call, NIXERY_ERROR_SOURCE);
 
     default:
         return nixery_http_error(call, NIXERY_ERROR_SOURCE);

@@ -79,8 +79,12 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
 
     nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
 
-    if (ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid, &revision)
-        == NGX_OK)
+    /* what it has moved from is still fresh */
+
+    if (ctx->moves == 0
+        && ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid,
+                                    &revision)
+           == NGX_OK)
     {
         ctx->revision = revision;
         ctx->resolved = 1;

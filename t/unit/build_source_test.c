@@ -161,7 +161,8 @@ start(fixture_t *f, const char *ref, const char *id)
     f->build.image.packages[f->build.image.npackages++] = format("hello");
 
     assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
-                                      &f->build.revision, f->build.key),
+                                      &f->build.revision, NULL,
+                                      f->build.key),
                      NIXERY_OK);
 
     (void) runs(f, "nix");
@@ -337,7 +338,7 @@ make_fixture(void **state)
     f->settings.nix.source = &f->source;
     f->settings.nix.timeout = MINUTE;
     f->settings.builder_id = "builder";
-    f->settings.system = "x86_64-linux";
+    f->settings.nix.system = "x86_64-linux";
     f->settings.temp_path = f->temp;
     f->settings.max_layers = 94;
     f->settings.threads = 1;

@@ -722,6 +722,85 @@ the_oldest_go(void **state)
 }
 
 
+/* What a user has found out about a content, and keeps beside it. */
+
+static void
+notes_go_with_their_content(void **state)
+{
+    int                 i;
+    char               *text, *url, *stray[3];
+    fixture_t          *f;
+    nixery_error_t      err = { 0 };
+    nixery_download_t   d, held;
+
+    f = *state;
+    memset(&held, 0, sizeof(nixery_download_t));
+
+    for (i = 0; i <= KEPT; i++) {
+        text = format("noted-%d", i);
+        url = format("http://127.0.0.1:%d/%s", server.port[0], text);
+        server_file(&server, text, text);
+        free(text);
+
+        set_up(&d, f, url);
+        assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
+
+        text = format("%s" NIXERY_DOWNLOAD_NOTE, d.path);
+        unit_write(text, "", 0600);
+        free(text);
+
+        /* the oldest but one is held */
+
+        if (i == 1) {
+            set_up(&held, f, url);
+            assert_int_equal(nixery_download_kept(&held, &err), NIXERY_OK);
+        }
+
+        age(d.path, 1000 + i);
+        nixery_download_free(&d);
+        free(url);
+    }
+
+    /* the last one came when the first was too much */
+
+    assert_int_equal(count(f->dir, NIXERY_DOWNLOAD_NOTE), KEPT);
+    text = name(f->dir, "noted-0");
+    url = format("%s" NIXERY_DOWNLOAD_NOTE, text);
+    assert_false(exists(text));
+    assert_false(exists(url));
+    free(url);
+    free(text);
+
+    /* of a content that someone has removed; what only looks like a note */
+
+    stray[0] = format("%s/%064d" NIXERY_DOWNLOAD_NOTE, f->dir, 0);
+    stray[1] = format("%s/%064d" NIXERY_DOWNLOAD_NOTE "x", f->dir, 0);
+    stray[2] = format("%s/%063d" NIXERY_DOWNLOAD_NOTE, f->dir, 0);
+
+    for (i = 0; i < 3; i++) {
+        unit_write(stray[i], "", 0600);
+    }
+
+    server_file(&server, "noted-0", "another");
+    url = url_of("/noted-0");
+    set_up(&d, f, url);
+    assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
+    nixery_download_free(&d);
+    free(url);
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(exists(stray[i]), i != 0);
+        free(stray[i]);
+    }
+
+    text = format("%s" NIXERY_DOWNLOAD_NOTE, held.path);
+    assert_true(exists(text));
+    free(text);
+
+    nixery_download_free(&held);
+}
+
+
 static void
 held_from_the_first(void **state)
 {
@@ -1485,6 +1564,8 @@ main(int argc, char *const *argv)
                                         remove_fixture),
         cmocka_unit_test_setup_teardown(held_from_the_first, make_fixture,
                                         remove_fixture),
+        cmocka_unit_test_setup_teardown(notes_go_with_their_content,
+                                        make_fixture, remove_fixture),
         cmocka_unit_test_setup_teardown(removed_before_it_is_held,
                                         make_fixture, remove_fixture),
         cmocka_unit_test_setup_teardown(killed_process, make_fixture,
