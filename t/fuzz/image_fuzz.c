@@ -9,24 +9,14 @@
  * specification itself has.
  */
 
-#include <regex.h>
-#include "fuzz.h"
+#include "grammar.h"
 #include "nixery_image.h"
 
 
 #define FUZZ_COMPONENT  "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*"
 
 
-typedef struct {
-    const char  *text;
-    regex_t      regex;
-    unsigned     compiled:1;
-} fuzz_grammar_t;
-
-
 static int fuzz_name(const char *text, size_t len, nixery_error_t *err);
-static void fuzz_compare(fuzz_grammar_t *grammar, const char *text, size_t len,
-    int rc);
 
 
 static fuzz_grammar_t  fuzz_names = {
@@ -103,29 +93,4 @@ fuzz_name(const char *text, size_t len, nixery_error_t *err)
     nixery_image_free(&image);
 
     return NIXERY_OK;
-}
-
-
-static void
-fuzz_compare(fuzz_grammar_t *grammar, const char *text, size_t len, int rc)
-{
-    int    matches;
-    char  *s;
-
-    if (!grammar->compiled) {
-        fuzz_check(regcomp(&grammar->regex, grammar->text,
-                           REG_EXTENDED | REG_NOSUB)
-                   == 0);
-        grammar->compiled = 1;
-    }
-
-    s = strndup(text, len);
-    fuzz_check(s != NULL);
-
-    matches = strlen(s) == len
-              && regexec(&grammar->regex, s, 0, NULL, 0) == 0;
-
-    free(s);
-
-    fuzz_check(matches == (rc == NIXERY_OK));
 }
