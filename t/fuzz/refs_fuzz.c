@@ -9,6 +9,7 @@
  * is looked for in the others, and why it failed.
  */
 
+#include <stdio.h>
 #include "grammar.h"
 #include "nixery_git.h"
 #include "nixery_image.h"
@@ -114,13 +115,20 @@ fuzz_list(const char *text, size_t len, const char *name)
 static int
 fuzz_find(const char *text, const char *name, nixery_revision_t *revision)
 {
-    int          rc;
-    char        *ref;
-    size_t       i, n;
-    const char  *format;
+    int      rc, full;
+    char    *ref;
+    size_t   i;
 
-    static const char  *formats[] = {
-        "refs/heads/%s", "refs/tags/%s^{}", "refs/tags/%s", "%s^{}", "%s"
+    static const struct {
+        int          full;
+        const char  *before;
+        const char  *behind;
+    } forms[] = {
+        { 0, "refs/heads/", "" },
+        { 0, "refs/tags/", "^{}" },
+        { 0, "refs/tags/", "" },
+        { 1, "", "^{}" },
+        { 1, "", "" }
     };
 
     if (name == NULL) {
@@ -133,28 +141,26 @@ fuzz_find(const char *text, const char *name, nixery_revision_t *revision)
         return rc;
     }
 
-    n = strncmp(name, "refs/", 5) == 0 ? 5 : 3;
+    full = strncmp(name, "refs/", 5) == 0;
     rc = NIXERY_DECLINED;
 
-    for (i = n == 5 ? 3 : 0; rc != NIXERY_OK && i < n; i++) {
-        format = formats[i];
+    for (i = 0; rc != NIXERY_OK && i < sizeof(forms) / sizeof(forms[0]); i++) {
 
-        ref = malloc(strlen(format) + strlen(name) + 1);
-        fuzz_check(ref != NULL);
-
-        (void) stpcpy(stpncpy(stpcpy(ref, ""), format,
-                              strstr(format, "%s") - format),
-                      name);
-        (void) strcat(ref, strstr(format, "%s") + 2);
-
-        rc = fuzz_find_ref(text, ref, revision);
-
-        if (rc == NIXERY_OK) {
-            *strchrnul(ref, '^') = '\0';
-            (void) strcpy(revision->ref, ref);
+        if (forms[i].full != full) {
+            continue;
         }
 
+        fuzz_check(asprintf(&ref, "%s%s%s", forms[i].before, name,
+                            forms[i].behind)
+                   != -1);
+
+        rc = fuzz_find_ref(text, ref, revision);
         free(ref);
+
+        if (rc == NIXERY_OK) {
+            (void) snprintf(revision->ref, sizeof(revision->ref), "%s%s",
+                            forms[i].before, name);
+        }
     }
 
     return rc;
@@ -192,7 +198,7 @@ fuzz_find_target(const char *text, nixery_revision_t *revision)
     size_t       len;
     const char  *p;
 
-    (void) strcpy(revision->ref, "HEAD");
+    (void) stpcpy(revision->ref, "HEAD");
 
     for (p = text; *p != '\0'; p = strchr(p, '\n') + 1) {
         if (strncmp(p, "ref: ", 5) != 0) {
