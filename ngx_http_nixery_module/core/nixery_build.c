@@ -299,7 +299,9 @@ nixery_build_realise(nixery_build_t *build, const nixery_fetch_t *fetch,
         rc = nixery_result_read(result, path, &build->error);
     }
 
-    if (rc == NIXERY_OK || build->error.kind == NIXERY_ERROR_REF) {
+    if (rc == NIXERY_OK || build->error.kind == NIXERY_ERROR_REF
+        || build->error.kind == NIXERY_ERROR_SOURCE)
+    {
         rc = nixery_build_moved(build, fetch, result, rc);
     }
 
@@ -356,8 +358,8 @@ static int
 nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
     const nixery_result_t *result, int rc)
 {
-    nixery_revision_t  now;
-    nixery_revision_t *revision;
+    nixery_error_t      why;
+    nixery_revision_t   now, *revision;
 
     revision = &build->revision;
 
@@ -376,21 +378,24 @@ nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
                                 result->revision, revision->id);
     }
 
+    memset(&why, 0, sizeof(nixery_error_t));
+
+    if (nixery_source_resolve(fetch, revision->ref, &now, &why) == NIXERY_OK) {
+
+        if (strcmp(now.id, revision->id) == 0) {
+            return rc;
+        }
+
+        (void) nixery_error_set(&why, NIXERY_ERROR_MOVED,
+                                "\"%s\" moved from %s to %s while it was "
+                                "built",
+                                revision->ref, revision->id, now.id);
+    }
+
     nixery_error_free(&build->error);
+    build->error = why;
 
-    if (nixery_source_resolve(fetch, revision->ref, &now, &build->error)
-        != NIXERY_OK)
-    {
-        return NIXERY_ERROR;
-    }
-
-    if (strcmp(now.id, revision->id) == 0) {
-        return rc;
-    }
-
-    return nixery_error_set(&build->error, NIXERY_ERROR_MOVED,
-                            "\"%s\" moved from %s to %s while it was built",
-                            revision->ref, revision->id, now.id);
+    return NIXERY_ERROR;
 }
 
 

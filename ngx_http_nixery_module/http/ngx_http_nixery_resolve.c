@@ -79,8 +79,12 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
 
     nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
 
-    if (ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid, &revision)
-        == NGX_OK)
+    /* what was a build's undoing is not what is looked for */
+
+    if (ctx->moves == 0
+        && ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid,
+                                    &revision)
+           == NGX_OK)
     {
         ctx->revision = revision;
         return NGX_DECLINED;
@@ -97,7 +101,10 @@ ngx_http_nixery_resolve_again(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
 
+    ngx_memzero(&ctx->revision, sizeof(nixery_revision_t));
+
     ctx->resolved = 0;
+    ctx->stale = 0;
 
     return ngx_http_nixery_request(r);
 }
