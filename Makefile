@@ -24,7 +24,7 @@ run_packages := nix-bin nix-setup-systemd busybox-static ca-certificates perl \
 	git
 test_packages := $(run_packages) bash-static libcmocka-dev skopeo podman runc \
 	libarchive-tools python3 curl openssl valgrind procps fcgiwrap \
-	openssh-client openssh-server
+	openssh-client openssh-server gettext-base
 asan_packages := clang libclang-rt-14-dev dpkg-dev libpcre2-dev zlib1g-dev
 lint_packages := clang-format clang-tidy cppcheck shellcheck \
 	libperl-critic-perl binutils
@@ -115,6 +115,8 @@ install: build ## into DESTDIR=, as Debian lays modules out
 	install -D -m 644 -t $(DESTDIR)/usr/share/nginx/nixery/html conf/html/*
 	install -D -m 644 conf/nginx.conf \
 	    $(DESTDIR)/usr/share/doc/ngx_http_nixery_module/nginx.conf
+	install -D -m 644 conf/templates/nixery.conf.template \
+	    $(DESTDIR)/usr/share/doc/ngx_http_nixery_module/templates/nixery.conf.template
 
 
 # --- run
@@ -126,11 +128,24 @@ sudo_e := $(if $(sudo),$(sudo) -E)
 packages: deps-run
 	@conf/nix/setup.sh $(build)/packages
 
+# what the bundled set is made for: "stdenv" is made of others
+bundled_roots = $$(awk '/^[^\#]/ { print $$1 }' conf/nix/packages/roots) stdenv
+
 .PHONY: run
 run: deps-run build $(if $(PACKAGES),,packages) ## serve on PORT=, images of PACKAGES= or the bundled set
 	@$(sudo) env PORT=$(PORT) STATE=$(STATE) MODULE=$(so) \
 	    $(if $(PACKAGES),PACKAGES="$(PACKAGES)",BUNDLED=$(build)/packages SUBSTITUTERS=) \
 	    conf/with-nix.sh conf/run.sh
+
+# standard output is the table's
+.PHONY: popularity
+popularity: ## a table for nixery_popularity, of ATTRIBUTES= or all that PACKAGES= or the bundled set has
+	@$(apt) $(run_packages) >&2
+	@$(if $(PACKAGES),,conf/nix/setup.sh $(build)/packages >&2)
+	@$(if $(PACKAGES),,NIX_CONFIG="substitute = false" SUBSTITUTERS=) \
+	    $(sudo_e) conf/with-nix.sh conf/nix/popularity/count.pl \
+	    "$(or $(PACKAGES),$(build)/packages)" \
+	    $(or $(ATTRIBUTES),$(if $(PACKAGES),,$(bundled_roots)))
 
 
 # --- test

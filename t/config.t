@@ -269,6 +269,34 @@ my @texts = (
     ['nixery_layers 5; # here', 'unknown directive "nixery_layers"',
      'an unknown directive'],
 
+    (map { my ($name, $message) = @$_;
+           [qq{nixery_meta "$name" x; # here}, $message . ' in "nixery_meta"',
+            "meta-package $name"] }
+     ['', 'the meta-package is empty'],
+     ['Shell', 'meta-package "Shell": "S" at byte 1: names are lower-case'],
+     ['a/b', 'meta-package "a/b" is more than one component of a name'],
+     ['-a', 'meta-package "-a": "-" at byte 1: a component begins with a letter'
+      . ' or a digit'],
+     ['x' x 256, 'meta-package "' . 'x' x 64 . '..." is 256 bytes long, more '
+      . 'than 255'],
+     ['arm64', '"arm64" is a platform and can\'t be a meta-package']),
+    (map { my ($package, $message) = @$_;
+           [qq{nixery_meta a x "$package" y; # here},
+            qq{package "$package" $message in "nixery_meta"},
+            "package $package"] }
+     ['-x', 'begins with "-"'], ['--argstr', 'begins with "-"'],
+     ['a..b', 'has an attribute without a name'],
+     map { [$_, 'is not made of letters, digits, ".", "_", "-", "+" and "\'"'] }
+     'a b', 'a/b', '${x}', 'a;b', "caf\xc3\xa9"),
+    ['nixery_meta a x ""; # here',
+     'the name of a package is empty in "nixery_meta"', 'package, empty'],
+    ['nixery_meta a; # here', number('meta'), 'a meta-package of nothing'],
+    ['nixery_meta a ' . join(' ', ('x') x 65) . '; # here',
+     '"a" has 65 packages in "nixery_meta", at most 64 are taken',
+     'a meta-package of too many'],
+    ["nixery_meta a x; nixery_meta b x;\nnixery_meta a y; # here",
+     'duplicate name "a" in "nixery_meta"', 'a meta-package twice'],
+
     # what is made for the whole location has no place in a part of it
     (map { ["if (\$arg_x) {\n$_; # here\n}", misplaced($_), "$_ in if"] }
      'nixery', 'nixery_max_layers 5'),
@@ -419,6 +447,11 @@ my @right = (
     [around($t, 'nixery_nix_option substituters "";
                  nixery_nix_option max-jobs 1; nixery_nix_option X2-y "a b";'),
      'options'],
+    [around($t, 'nixery_meta shell zsh; nixery_meta py-3.x python3Packages.x
+                 "_1\'" libstdc++5 x; nixery_meta arm a; nixery_meta many '
+                . join(' ', 1 .. 64) . ';'), 'meta-packages'],
+    ["nixery_meta a x; server { nixery_meta a y; location /v2 { nixery_meta a z;
+      $own } }", 'a meta-package of each level'],
     ["include $d/part.conf;", 'an included file'],
 );
 

@@ -50,8 +50,8 @@ my @malformed = (
 
     ['[]', qr/^the builder's result is malformed: it is not an object/],
     ['null', qr/^the builder's result is malformed: it is not an object/],
-    ['{}', qr/it has none of the keys "error", "manifest" and "graph"/],
-    ['{"Graph":[],"ERROR":"x"}', qr/has none of the keys "error", "manifest"/],
+    ['{}', qr/none of the keys "error", "manifest", "graph" and "runtimeGraph"/],
+    ['{"Graph":[],"ERROR":"x"}', qr/has none of the keys "error", "manifest", "/],
     ['{"graph":{}}', qr/"graph" is not a list/],
     [qq({"graph":[$node]}), qr/"contents" is not a store path/],
     [qq({"graph":[],"contents":"$path"}), qr/"contents" is not in the graph/],

@@ -25,7 +25,7 @@ plan(skip_all => 'this nginx is not the one that make serves with')
     if $Test::Nginx::NGINX ne '/usr/sbin/nginx';
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('skopeo')
-    ->has_daemon('podman')->plan(61);
+    ->has_daemon('podman')->plan(64);
 
 prepare($t);
 containers($t);
@@ -106,7 +106,7 @@ END {
 my $help = told("$make -s help");
 
 like($help, qr/^ +$_ +\S.*/m, "help has $_")
-    for qw(run test test-asan lint bench build install module clean);
+    for qw(run test test-asan lint bench build install module popularity clean);
 
 # nothing to do, nothing done
 
@@ -137,6 +137,13 @@ like($packages, qr/^0 .*is complete: \d+ \.deb files$/s, 'the set is complete');
 unlike($packages, qr/\r/, 'lines, not for a terminal');
 is(told("diff -r $build/packages $d/build/packages"), '0 ',
    'the package set is what it was');
+
+# popularity: nothing but the table on standard output
+
+like(told("$make -s popularity ATTRIBUTES=hello 2>$d/tmp/said"),
+     qr/^0 \{\n  "libc6-[^"]+": 1\n\}$/, 'popularity');
+like(content("$d/tmp/said"), qr/^evaluated: 1, 0 to go$/m, 'how far it is');
+unlink("$d/tmp/said");
 
 # run: what can't work
 
@@ -230,7 +237,8 @@ like(told("$make -s install DESTDIR=$d/dest"), qr/^0 /, 'install');
 is(told("cd $d/dest && find . ! -type d -printf '%P\\n' | LC_ALL=C sort"),
    '0 ' . join("\n", sort 'etc/nginx/modules-enabled/50-mod-http-nixery.conf',
         'usr/lib/nginx/modules/ngx_http_nixery_module.so',
-        'usr/share/doc/ngx_http_nixery_module/nginx.conf',
+        (map { "usr/share/doc/ngx_http_nixery_module/$_" }
+         'nginx.conf', 'templates/nixery.conf.template'),
         'usr/share/nginx/modules-available/mod-http-nixery.conf',
         'usr/share/nginx/nixery/html/index.html',
         map { "usr/share/nginx/nixery/$_" } imported('builder.nix')),

@@ -11,7 +11,7 @@
 
 let
   inherit (builtins) concatStringsSep elemAt fetchGit fetchTarball filter genList
-    isAttrs isFunction isString length match split;
+    isAttrs isFunction isString length match pathExists split;
 
   # a path or a URL may itself have a "!"
   parts = filter isString (split "!" pkgSource);
@@ -37,6 +37,11 @@ let
         then throw "the package source \"${pkgSource}\" is not a function to a set of packages"
       else set;
 
+  # what was fetched has a name of the store, which says nothing to anyone
+  loadFetched = path:
+    if pathExists (path + "/default.nix") then load path
+    else throw "the package source \"${pkgSource}\" has no default.nix";
+
 in
 
 if kind == "path" && count >= 2 then
@@ -44,7 +49,7 @@ if kind == "path" && count >= 2 then
 
 else if kind == "nixpkgs" && count == 2
     && match "[A-Za-z0-9._-]+" ref != null then
-  load (fetchTarball (
+  loadFetched (fetchTarball (
     if channelHash != "" then { url = channelUrl; sha256 = channelHash; }
     else if channelUrl != "" then channelUrl
     else "https://github.com/NixOS/nixpkgs/archive/${ref}.tar.gz"
@@ -52,7 +57,7 @@ else if kind == "nixpkgs" && count == 2
 
 # the history of what is wanted is of no use here
 else if kind == "git" && count >= 3 then
-  load (fetchGit ({
+  loadFetched (fetchGit ({
     inherit url;
     shallow = true;
     submodules = submodules == "true";

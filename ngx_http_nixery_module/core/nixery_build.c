@@ -37,6 +37,7 @@ static int nixery_build_canceled(nixery_build_t *build);
 int
 nixery_build_key(const nixery_settings_t *settings,
     const nixery_image_t *image, const nixery_revision_t *revision,
+    const nixery_popularity_t *popularity,
     char key[NIXERY_HEX_LEN + 1])
 {
     char                    number[sizeof("18446744073709551615")];
@@ -63,11 +64,14 @@ nixery_build_key(const nixery_settings_t *settings,
                                   : revision->id);
 
     nixery_sha256_string(sha, image->system ? image->system
-                                            : settings->system);
+                                            : settings->nix.system);
     nixery_sha256_string(sha, settings->builder_id);
 
     (void) snprintf(number, sizeof(number), "%zu", settings->max_layers);
     nixery_sha256_string(sha, number);
+
+    nixery_sha256_string(sha, popularity ? nixery_popularity_id(popularity)
+                                         : "");
 
     /* what Nix is told may change what an expression means */
 
@@ -139,6 +143,8 @@ void
 nixery_build_free(nixery_build_t *build)
 {
     nixery_image_free(&build->image);
+    nixery_popularity_release(build->popularity);
+    build->popularity = NULL;
     nixery_buf_free(&build->manifest);
     nixery_error_free(&build->error);
     free(build->media_type);
@@ -210,12 +216,12 @@ nixery_build_make(nixery_build_t *build)
     fetch.temp_path = build->settings->temp_path;
     fetch.work = work.path;
     fetch.cancel = &build->cancel;
-    fetch.deadline = start + fetch.nix->timeout;
+    fetch.deadline = start;
 
     /* the limit is one for all that a client waits for */
 
     if (build->waited < fetch.nix->timeout) {
-        fetch.deadline -= build->waited;
+        fetch.deadline += fetch.nix->timeout - build->waited;
     }
 
     rc = nixery_fetch_open(&fetch, &build->error);
@@ -363,11 +369,9 @@ nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
 
     revision = &build->revision;
 
-    if (revision->ref[0] == '\0') {
-        return rc;
-    }
-
-    if (result->revision != NULL) {
+    if (result->revision != NULL
+        && fetch->nix->source->kind != NIXERY_SOURCE_PATH)
+    {
         if (strcmp(result->revision, revision->id) == 0) {
             return NIXERY_OK;
         }
@@ -376,6 +380,10 @@ nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
                                 "the builder's result is of revision "
                                 "\"%.255s\", not of \"%s\"",
                                 result->revision, revision->id);
+    }
+
+    if (revision->ref[0] == '\0') {
+        return rc;
     }
 
     memset(&why, 0, sizeof(nixery_error_t));
@@ -388,9 +396,10 @@ nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
 
         (void) nixery_error_set(&why, NIXERY_ERROR_MOVED,
                                 "\"%s\" moved from %s to %s while it was "
-                                "built",
-                                revision->ref, revision->id, now.id);
+                                "built", revision->ref, revision->id, now.id);
     }
+
+    /* it says more than that a commit can't be had */
 
     nixery_error_free(&build->error);
     build->error = why;

@@ -10,6 +10,7 @@
 
 #include "nixery_buf.h"
 #include "nixery_nix.h"
+#include "nixery_popularity_source.h"
 #include "nixery_storage.h"
 
 
@@ -21,11 +22,13 @@
 typedef struct {
     nixery_nix_t         nix;
     const char          *builder_id;      /* of the builder's content */
-    const char          *system;          /* of this machine, Nix's name */
+    const nixery_meta_t *metas;           /* NULL: the built-in ones */
     nixery_storage_t    *storage;
     const char          *temp_path;       /* work files, one folder a build */
     size_t               max_layers;
     unsigned             threads;         /* packing, 0: every core */
+    nixery_popularity_source_t
+                        *popularity;      /* or NULL */
 } nixery_settings_t;
 
 
@@ -42,6 +45,7 @@ typedef struct {
     nixery_revision_t          revision;     /* of a path: made by the build */
     uint64_t                   waited;       /* ms spent on the revision */
     char                       key[NIXERY_HEX_LEN + 1];
+    nixery_popularity_t       *popularity;   /* a reference, or NULL */
     nixery_cancel_t            cancel;
 
     /* out; released by nixery_build_free() */
@@ -59,11 +63,13 @@ typedef struct {
 
 /*
  * Cache key of an image: SHA-256 over source and revision (not how that was
- * named), system, builder, layer options, what Nix is told, and packages, each
- * with its length, each list with its number.  No I/O; NIXERY_ERROR: memory.
+ * named), system, builder, layer options, popularity (may be NULL), what Nix is
+ * told, and packages, each with its length, each list with its number.  No I/O;
+ * NIXERY_ERROR: memory.
  */
 int nixery_build_key(const nixery_settings_t *settings,
     const nixery_image_t *image, const nixery_revision_t *revision,
+    const nixery_popularity_t *popularity,
     char key[NIXERY_HEX_LEN + 1]);
 
 /*

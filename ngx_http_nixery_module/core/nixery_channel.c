@@ -15,7 +15,8 @@
 
 
 #define NIXERY_CHANNEL_MAX       (512 * 1024 * 1024)   /* bytes of a tarball */
-#define NIXERY_CHANNEL_SMALL     4096                  /* of other files */
+#define NIXERY_CHANNEL_PAGE      (1024 * 1024)         /* of what may be none */
+#define NIXERY_CHANNEL_SMALL     4096                  /* of what Nix prints */
 #define NIXERY_CHANNEL_REVISION  "git-revision"
 
 /* below the folder of work files */
@@ -44,6 +45,7 @@ static int nixery_channel_http(const nixery_fetch_t *fetch,
     nixery_http_t *http, const char *url, uint64_t max, nixery_error_t *err);
 static char *nixery_channel_url(const nixery_source_t *source,
     const char *name);
+static char *nixery_channel_beside(const nixery_source_t *source);
 static int nixery_channel_hash(const nixery_fetch_t *fetch,
     nixery_channel_t *channel, nixery_error_t *err);
 static int nixery_channel_prefetch(const nixery_fetch_t *fetch,
@@ -170,19 +172,13 @@ nixery_channel_identify(const nixery_fetch_t *fetch,
     nixery_error_t *err)
 {
     int    rc;
-    char  *url, *beside;
+    char  *beside;
     char   before[NIXERY_COMMIT_LEN + 1], after[NIXERY_COMMIT_LEN + 1];
 
     memset(revision, 0, sizeof(nixery_revision_t));
 
-    url = nixery_channel_url(fetch->nix->source, fetch->nix->source->name);
-
-    if (url == NULL
-        || asprintf(&beside, "%.*s/" NIXERY_CHANNEL_REVISION,
-                    (int) (strrchr(url, '/') - url), url)
-           == -1)
-    {
-        free(url);
+    beside = nixery_channel_beside(fetch->nix->source);
+    if (beside == NULL) {
         return nixery_error_nomem(err);
     }
 
@@ -211,13 +207,15 @@ nixery_channel_identify(const nixery_fetch_t *fetch,
     }
 
     free(beside);
-    free(url);
 
     return rc;
 }
 
 
-/* commit is "" where there is none. */
+/*
+ * commit is "" where there is none: some servers have a page of their own, with
+ * status 200, for whatever they have not.
+ */
 
 static int
 nixery_channel_commit(const nixery_fetch_t *fetch, const char *url,
@@ -233,7 +231,7 @@ nixery_channel_commit(const nixery_fetch_t *fetch, const char *url,
 
     http.fd = -1;
 
-    rc = nixery_channel_http(fetch, &http, url, NIXERY_CHANNEL_SMALL, err);
+    rc = nixery_channel_http(fetch, &http, url, NIXERY_CHANNEL_PAGE, err);
 
     if (rc == NIXERY_OK) {
         rc = nixery_http_get(&http, err);
@@ -260,6 +258,7 @@ nixery_channel_tarball(const nixery_fetch_t *fetch,
     nixery_error_t *err)
 {
     int                     rc;
+    size_t                  len;
     nixery_revision_t       now;
     const nixery_source_t  *source;
 
@@ -273,12 +272,10 @@ nixery_channel_tarball(const nixery_fetch_t *fetch,
         return nixery_channel_download(fetch, revision->id, 1, download, err);
     }
 
-    if (strncmp(revision->id, NIXERY_SHA256_PREFIX,
-                sizeof(NIXERY_SHA256_PREFIX) - 1)
-        == 0)
-    {
-        rc = nixery_download_find(download, revision->id
-                                  + sizeof(NIXERY_SHA256_PREFIX) - 1, err);
+    len = sizeof(NIXERY_SHA256_PREFIX) - 1;
+
+    if (strncmp(revision->id, NIXERY_SHA256_PREFIX, len) == 0) {
+        rc = nixery_download_find(download, revision->id + len, err);
 
         if (rc != NIXERY_DECLINED) {
             return rc;
@@ -373,6 +370,36 @@ nixery_channel_url(const nixery_source_t *source, const char *name)
 }
 
 
+/* The query may have a token in it, which is good for both. */
+
+static char *
+nixery_channel_beside(const nixery_source_t *source)
+{
+    char        *url, *beside;
+    size_t       len;
+    const char  *slash;
+
+    url = nixery_channel_url(source, source->name);
+    if (url == NULL) {
+        return NULL;
+    }
+
+    len = strcspn(url, "?#");
+    slash = memrchr(url, '/', len);
+
+    if (asprintf(&beside, "%.*s/" NIXERY_CHANNEL_REVISION "%s",
+                 (int) (slash - url), url, url + len)
+        == -1)
+    {
+        beside = NULL;
+    }
+
+    free(url);
+
+    return beside;
+}
+
+
 /*
  * Nix unpacks a tarball again whenever its own note of it is too old, unless it
  * is told what comes out: that is found out once, and kept beside the tarball.
@@ -389,7 +416,8 @@ nixery_channel_hash(const nixery_fetch_t *fetch, nixery_channel_t *channel,
         return NIXERY_OK;
     }
 
-    if (asprintf(&path, "%s.nix", channel->download.path) == -1)
+    if (asprintf(&path, "%s" NIXERY_DOWNLOAD_NOTE, channel->download.path)
+        == -1)
     {
         return nixery_error_nomem(err);
     }

@@ -12,6 +12,7 @@
 #include "nixery_layers.h"
 #include "nixery_oci.h"
 #include "nixery_pack.h"
+#include "nixery_prepared.h"
 #include "nixery_sha256.h"
 
 
@@ -33,6 +34,7 @@ typedef struct {
     size_t                   nlayers;
     nixery_oci_layer_t      *layers;
     nixery_hex_t            *keys;
+    nixery_oci_image_t       image;
 
     nixery_pack_t           *packs;      /* of the layers that are missing */
     size_t                  *missing;    /* packs[i] is layers[missing[i]] */
@@ -41,6 +43,7 @@ typedef struct {
 
 
 static int nixery_closure_layers(nixery_closure_t *c, nixery_error_t *err);
+static int nixery_closure_key(nixery_closure_t *c, size_t i);
 static int nixery_closure_pack(nixery_closure_t *c, size_t i,
     nixery_error_t *err);
 static int nixery_closure_done(nixery_pack_t *pack, void *data,
@@ -73,7 +76,15 @@ nixery_closure_store(nixery_build_t *build, const nixery_result_t *result,
     c.result = result;
     c.work = work;
 
-    rc = nixery_closure_layers(&c, err);
+    rc = NIXERY_OK;
+
+    if (result->contents == NULL) {
+        rc = nixery_prepared_look(result, &c.image, &build->cancel, err);
+    }
+
+    if (rc == NIXERY_OK) {
+        rc = nixery_closure_layers(&c, err);
+    }
 
     if (rc == NIXERY_OK && c.npacks > 0) {
         rc = nixery_pack(c.packs, c.npacks, build->settings->threads,
@@ -99,7 +110,8 @@ nixery_closure_layers(nixery_closure_t *c, nixery_error_t *err)
 
     settings = c->build->settings;
 
-    if (nixery_plan_make(&c->plan, c->result, settings->max_layers, err)
+    if (nixery_plan_make(&c->plan, c->result, settings->max_layers,
+                         c->build->popularity, err)
         != NIXERY_OK)
     {
         return NIXERY_ERROR;
@@ -120,11 +132,7 @@ nixery_closure_layers(nixery_closure_t *c, nixery_error_t *err)
     }
 
     for (i = 0; i < n; i++) {
-        rc = (i < c->plan.nlayers)
-                 ? nixery_layer_key(&c->plan.layers[i], c->keys[i])
-                 : nixery_layer_key_top(c->result->contents, c->keys[i]);
-
-        if (rc != NIXERY_OK) {
+        if (nixery_closure_key(c, i) != NIXERY_OK) {
             return nixery_error_nomem(err);
         }
 
@@ -143,6 +151,21 @@ nixery_closure_layers(nixery_closure_t *c, nixery_error_t *err)
     }
 
     return NIXERY_OK;
+}
+
+
+static int
+nixery_closure_key(nixery_closure_t *c, size_t i)
+{
+    if (i < c->plan.nlayers) {
+        return nixery_layer_key(&c->plan.layers[i], c->keys[i]);
+    }
+
+    if (c->result->contents != NULL) {
+        return nixery_layer_key_top(c->result->contents, c->keys[i]);
+    }
+
+    return nixery_layer_key_tarball(c->result->tarball.hash, c->keys[i]);
 }
 
 
@@ -169,6 +192,7 @@ nixery_closure_pack(nixery_closure_t *c, size_t i, nixery_error_t *err)
 
     } else {
         pack->tar.contents = c->result->contents;
+        pack->tar.tarball = c->result->tarball.path;
     }
 
     return NIXERY_OK;
@@ -233,8 +257,10 @@ nixery_closure_image(nixery_closure_t *c, nixery_error_t *err)
 
     memset(&config, 0, sizeof(nixery_buf_t));
 
+    image = c->image;
+
     image.system = build->image.system ? build->image.system
-                                       : build->settings->system;
+                                       : build->settings->nix.system;
 
     if (c->result->system != NULL) {
         image.system = c->result->system;

@@ -12,6 +12,13 @@
 
 
 /*
+ * Behind the name of a content: what whoever uses it has found out about it, while
+ * it was held; that goes when the content does.
+ */
+#define NIXERY_DOWNLOAD_NOTE  ".nix"
+
+
+/*
  * What a URL has, as a file that is kept for the next time, and for other
  * threads and processes.  In the directory there are contents by their hash,
  * "<sha256>", and what is known of URLs, "<sha256 of the URL>.json": which
@@ -21,12 +28,12 @@
 
 typedef struct {
     /* in */
-    const char      *dir;            /* made when missing, its parent is there */
+    const char      *dir;            /* made when missing; its parent is not */
     nixery_http_t    http;           /* in fields, but for etag and fd */
     unsigned         immutable:1;    /* what is kept is not asked for again */
 
     /* out; released by nixery_download_free() */
-    char            *path;           /* of the content; it is there until then */
+    char            *path;           /* of the content; there until then */
     char             sha256[NIXERY_HEX_LEN + 1];
     uint64_t         size;
     int              fd;             /* of the content, if path is not NULL */

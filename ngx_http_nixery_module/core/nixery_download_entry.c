@@ -38,6 +38,7 @@ static int nixery_entry_parse(cJSON *json, nixery_entry_t *entry);
 static int nixery_etag_valid(const char *etag);
 static void nixery_evict_contents(DIR *dir);
 static void nixery_evict_entries(nixery_download_t *d, DIR *dir);
+static int nixery_entry_dead(nixery_download_t *d, int dir, const char *name);
 static int nixery_content_compare(const void *one, const void *two);
 
 
@@ -224,7 +225,8 @@ nixery_entry_parse(cJSON *json, nixery_entry_t *entry)
     size = cJSON_GetObjectItemCaseSensitive(json, "size");
     etag = cJSON_GetObjectItemCaseSensitive(json, "etag");
 
-    if (!cJSON_IsString(sha256) || !nixery_download_name_valid(sha256->valuestring, "")
+    if (!cJSON_IsString(sha256)
+        || !nixery_download_name_valid(sha256->valuestring, "")
         || !cJSON_IsNumber(size) || size->valuedouble < 0
         || size->valuedouble > NIXERY_SIZE_MAX)
     {
@@ -330,10 +332,7 @@ nixery_evict_contents(DIR *dir)
 static void
 nixery_evict_entries(nixery_download_t *d, DIR *dir)
 {
-    char            *path;
-    struct stat      sb;
-    struct dirent   *de;
-    nixery_entry_t   entry;
+    struct dirent  *de;
 
     for ( ;; ) {
         de = readdir(dir);
@@ -341,26 +340,48 @@ nixery_evict_entries(nixery_download_t *d, DIR *dir)
             break;
         }
 
-        if (!nixery_download_name_valid(de->d_name, NIXERY_ENTRY_SUFFIX)) {
-            continue;
+        if (nixery_entry_dead(d, dirfd(dir), de->d_name)) {
+            (void) unlinkat(dirfd(dir), de->d_name, 0);
+        }
+    }
+}
+
+
+/* Whether a file is an entry or a note of a content that is not there. */
+
+static int
+nixery_entry_dead(nixery_download_t *d, int dir, const char *name)
+{
+    int              rc;
+    char            *path;
+    struct stat      sb;
+    nixery_entry_t   entry;
+
+    memset(&entry, 0, sizeof(nixery_entry_t));
+
+    if (nixery_download_name_valid(name, NIXERY_DOWNLOAD_NOTE)) {
+        memcpy(entry.sha256, name, NIXERY_HEX_LEN);
+
+    } else if (nixery_download_name_valid(name, NIXERY_ENTRY_SUFFIX)) {
+
+        if (asprintf(&path, "%s/%s", d->dir, name) == -1) {
+            return 0;
         }
 
-        if (asprintf(&path, "%s/%s", d->dir, de->d_name) == -1) {
-            break;
-        }
-
-        memset(&entry, 0, sizeof(nixery_entry_t));
-
-        if (nixery_entry_read(path, &entry) != NIXERY_OK
-            || fstatat(dirfd(dir), entry.sha256, &sb, AT_SYMLINK_NOFOLLOW)
-               == -1)
-        {
-            (void) unlink(path);
-        }
+        rc = nixery_entry_read(path, &entry);
 
         free(entry.etag);
         free(path);
+
+        if (rc != NIXERY_OK) {
+            return 1;
+        }
+
+    } else {
+        return 0;
     }
+
+    return fstatat(dir, entry.sha256, &sb, AT_SYMLINK_NOFOLLOW) == -1;
 }
 
 

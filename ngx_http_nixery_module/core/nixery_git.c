@@ -79,13 +79,15 @@ nixery_git_resolve(const nixery_fetch_t *fetch, const char *url,
         rc = nixery_git_refs(process.out.data ? process.out.data : "",
                              process.out.len, name, revision);
 
-        if (rc == NIXERY_DECLINED) {
-            rc = nixery_git_unknown(shown, name, err);
+        /* of more than is kept, the end may have it */
 
-        } else if (rc != NIXERY_OK || process.overflow) {
+        if (rc == NIXERY_ERROR || process.overflow) {
             rc = nixery_error_set(err, NIXERY_ERROR_SOURCE, "what git "
                                   "repository \"%s\" answers is no list of "
                                   "references", shown);
+
+        } else if (rc == NIXERY_DECLINED) {
+            rc = nixery_git_unknown(shown, name, err);
         }
     }
 

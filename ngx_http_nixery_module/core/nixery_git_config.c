@@ -20,8 +20,10 @@ static int nixery_git_config_helper(const nixery_fetch_t *fetch,
     nixery_buf_t *config);
 static int nixery_git_config_credentials(const nixery_fetch_t *fetch,
     nixery_error_t *err);
-static int nixery_git_config_quote(nixery_buf_t *config, const char *command,
+static int nixery_git_config_option(nixery_buf_t *config, const char *name,
     const char *path);
+static int nixery_git_config_word(nixery_buf_t *config, const char *word);
+static int nixery_git_config_value(nixery_buf_t *config, const char *text);
 static int nixery_git_config_encode(nixery_buf_t *to, const char *s);
 static int nixery_git_config_write(const nixery_fetch_t *fetch,
     const char *name, const nixery_buf_t *text, nixery_error_t *err);
@@ -102,7 +104,7 @@ nixery_git_config_text(const nixery_fetch_t *fetch, nixery_buf_t *config)
 
     if (ca != NULL
         && (nixery_buf_puts(config, "[http]\n\tsslCAInfo = \"") != NIXERY_OK
-            || nixery_git_config_quote(config, "", ca) != NIXERY_OK
+            || nixery_git_config_value(config, ca) != NIXERY_OK
             || nixery_buf_puts(config, "\"\n") != NIXERY_OK))
     {
         return NIXERY_ERROR;
@@ -128,18 +130,19 @@ nixery_git_config_ssh(const nixery_source_t *source, nixery_buf_t *config)
     }
 
     if (source->key != NULL
-        && nixery_git_config_quote(config, " -o IdentitiesOnly=yes -i ",
-                              source->key)
-           != NIXERY_OK)
+        && (nixery_buf_puts(config, " -o IdentitiesOnly=yes") != NIXERY_OK
+            || nixery_git_config_option(config, "IdentityFile", source->key)
+               != NIXERY_OK))
     {
         return NIXERY_ERROR;
     }
 
     if (source->known_hosts != NULL
-        && nixery_git_config_quote(config, " -o GlobalKnownHostsFile=/dev/null"
-                                      " -o UserKnownHostsFile=",
-                              source->known_hosts)
-           != NIXERY_OK)
+        && (nixery_buf_puts(config, " -o GlobalKnownHostsFile=/dev/null")
+            != NIXERY_OK
+            || nixery_git_config_option(config, "UserKnownHostsFile",
+                                        source->known_hosts)
+               != NIXERY_OK))
     {
         return NIXERY_ERROR;
     }
@@ -173,14 +176,15 @@ nixery_git_config_helper(const nixery_fetch_t *fetch, nixery_buf_t *config)
 
     rc = nixery_buf_puts(config, "[credential]\n\thelper =\n");
 
-    if (rc == NIXERY_OK && file != NULL) {
-        rc = nixery_git_config_quote(config, "\thelper = \"!f() { "
-                                        "test \\\"$1\\\" != get || "
-                                        "git credential-store --file=", file);
-
-        if (rc == NIXERY_OK) {
-            rc = nixery_buf_puts(config, " get; }; f\"\n");
-        }
+    if (rc == NIXERY_OK && file != NULL
+        && (nixery_buf_puts(config, "\thelper = \"!f() { "
+                                    "test \\\"$1\\\" != get || "
+                                    "git credential-store --file=")
+            != NIXERY_OK
+            || nixery_git_config_word(config, file) != NIXERY_OK
+            || nixery_buf_puts(config, " get; }; f\"\n") != NIXERY_OK))
+    {
+        rc = NIXERY_ERROR;
     }
 
     free(own);
@@ -224,37 +228,86 @@ nixery_git_config_credentials(const nixery_fetch_t *fetch, nixery_error_t *err)
 }
 
 
-/* The path as one word of a shell's command, within a quoted value of git's. */
+/* An option of ssh, which splits at blanks and has names for "%" and a letter. */
 
 static int
-nixery_git_config_quote(nixery_buf_t *config, const char *command,
+nixery_git_config_option(nixery_buf_t *config, const char *name,
     const char *path)
 {
-    int          rc;
-    const char  *p, *quote;
+    int           rc;
+    const char   *p;
+    nixery_buf_t  word;
 
-    quote = *command != '\0' ? "'" : "";
+    memset(&word, 0, sizeof(nixery_buf_t));
 
-    rc = nixery_buf_puts(config, command);
-
-    if (rc == NIXERY_OK) {
-        rc = nixery_buf_puts(config, quote);
-    }
+    rc = nixery_buf_puts(&word, "\"");
 
     for (p = path; rc == NIXERY_OK && *p != '\0'; p++) {
 
-        if (*p == '\'' && *quote != '\0') {
-            rc = nixery_buf_puts(config, "'\\\\''");
+        if (*p == '"' || *p == '\\') {
+            rc = nixery_buf_puts(&word, "\\");
 
-        } else if (*p == '"' || *p == '\\') {
-            rc = nixery_buf_printf(config, "\\%c", *p);
+        } else if (*p == '%') {
+            rc = nixery_buf_puts(&word, "%");
+        }
 
-        } else {
-            rc = nixery_buf_append(config, p, 1);
+        if (rc == NIXERY_OK) {
+            rc = nixery_buf_append(&word, p, 1);
         }
     }
 
-    return rc == NIXERY_OK ? nixery_buf_puts(config, quote) : rc;
+    if (rc != NIXERY_OK || nixery_buf_puts(&word, "\"") != NIXERY_OK
+        || nixery_buf_printf(config, " -o %s=", name) != NIXERY_OK)
+    {
+        rc = NIXERY_ERROR;
+
+    } else {
+        rc = nixery_git_config_word(config, word.data);
+    }
+
+    nixery_buf_free(&word);
+
+    return rc;
+}
+
+
+/* One word of a shell's command, within a quoted value. */
+
+static int
+nixery_git_config_word(nixery_buf_t *config, const char *word)
+{
+    int          rc;
+    char         text[2];
+    const char  *p;
+
+    text[1] = '\0';
+
+    rc = nixery_buf_puts(config, "'");
+
+    for (p = word; rc == NIXERY_OK && *p != '\0'; p++) {
+        text[0] = *p;
+        rc = nixery_git_config_value(config, *p == '\'' ? "'\\''" : text);
+    }
+
+    return rc == NIXERY_OK ? nixery_buf_puts(config, "'") : rc;
+}
+
+
+/* Within a quoted value, git-config(1), "Syntax". */
+
+static int
+nixery_git_config_value(nixery_buf_t *config, const char *text)
+{
+    int          rc;
+    const char  *p;
+
+    for (rc = NIXERY_OK, p = text; rc == NIXERY_OK && *p != '\0'; p++) {
+        rc = *p == '\n'                 ? nixery_buf_puts(config, "\\n")
+             : *p == '"' || *p == '\\' ? nixery_buf_printf(config, "\\%c", *p)
+                                       : nixery_buf_append(config, p, 1);
+    }
+
+    return rc;
 }
 
 

@@ -35,6 +35,7 @@ typedef struct {
     int                  errnum;      /* of socket() */
     unsigned             whole:1;     /* the answer's head, to its end */
     unsigned             unwanted:1;  /* a body of no use, not read */
+    unsigned             known:1;     /* the host that was asked first */
     unsigned             proxied:1;
     char                 reason[CURL_ERROR_SIZE];
 } nixery_http_call_t;
@@ -43,7 +44,7 @@ typedef struct {
 static void nixery_http_init(void);
 static int nixery_http_open(nixery_http_call_t *call);
 static void nixery_http_close(nixery_http_call_t *call);
-static int nixery_http_show(nixery_http_call_t *call, char **origin);
+static int nixery_http_show(nixery_http_call_t *call);
 static int nixery_http_target(nixery_http_call_t *call);
 static int nixery_http_proxy(nixery_http_call_t *call);
 static int nixery_http_perform(nixery_http_call_t *call);
@@ -138,10 +139,20 @@ nixery_http_get(nixery_http_t *http, nixery_error_t *err)
 int
 nixery_http_refused(const nixery_http_t *http, nixery_error_t *err)
 {
+    const char  *hint;
+
+    hint = "";
+
+    if (http->status == 401) {
+        hint = http->user == NULL && http->password == NULL
+                   ? "; it wants a user and a password in the URL"
+                   : "; the URL's user and password are no good there";
+    }
+
     return nixery_error_set(err, NIXERY_ERROR_SOURCE,
-                            "can't get %s: %s answered %ld", http->what,
+                            "can't get %s: %s answered %ld%s", http->what,
                             http->status == 407 ? "the proxy" : http->host,
-                            http->status);
+                            http->status, hint);
 }
 
 
@@ -242,7 +253,7 @@ nixery_http_open(nixery_http_call_t *call)
     bad = curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L)
           || curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L)
           || curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https")
-          || curl_easy_setopt(easy, CURLOPT_USERAGENT, "ngx_http_nixery_module")
+          || curl_easy_setopt(easy, CURLOPT_USERAGENT, "nginx-nixery")
           || curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers)
           || curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                               (long) NIXERY_HTTP_CONNECT)
@@ -279,13 +290,13 @@ nixery_http_close(nixery_http_call_t *call)
 }
 
 
-/* What the messages say of the URL, and whom it asks. */
+/* What the messages say of the URL, and whether it is the first one's host. */
 
 static int
-nixery_http_show(nixery_http_call_t *call, char **origin)
+nixery_http_show(nixery_http_call_t *call)
 {
     int             bad;
-    char           *shown, *host;
+    char           *shown, *origin, *host;
     CURLU          *url;
     nixery_http_t  *http;
 
@@ -298,6 +309,7 @@ nixery_http_show(nixery_http_call_t *call, char **origin)
     http->host = NULL;
 
     shown = NULL;
+    origin = NULL;
     host = NULL;
 
     url = curl_url_dup(call->url);
@@ -306,39 +318,45 @@ nixery_http_show(nixery_http_call_t *call, char **origin)
           || curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0)
           || curl_url_get(url, CURLUPART_URL, &shown, 0)
           || curl_url_set(url, CURLUPART_PATH, NULL, 0)
-          || curl_url_get(url, CURLUPART_URL, origin, CURLU_DEFAULT_PORT);
-
-    if (!bad) {
-
-        /* that of a file has none */
-
-        (void) curl_url_get(url, CURLUPART_HOST, &host, 0);
-
-        http->host = strdup(host ? host : "");
-
-        if (call->first == NULL) {
-            bad = asprintf(&http->what, "\"%s\"", shown) == -1;
-
-        } else {
-            bad = asprintf(&http->what, "\"%s\", which leads to \"%s\"",
-                           call->first, shown)
-                  == -1;
-        }
-
-        if (bad) {
-            http->what = NULL;
-        }
+          || curl_url_get(url, CURLUPART_URL, &origin, CURLU_DEFAULT_PORT);
+    if (bad) {
+        goto done;
     }
 
-    curl_url_cleanup(url);
-    curl_free(host);
+    /* that of a file has none */
+
+    (void) curl_url_get(url, CURLUPART_HOST, &host, 0);
+
+    http->host = strdup(host ? host : "");
 
     if (call->first == NULL) {
+        bad = asprintf(&http->what, "\"%s\"", shown) == -1;
+
+        call->known = 1;
         call->first = shown;
+        call->origin = origin;
+
+        shown = NULL;
+        origin = NULL;
 
     } else {
-        curl_free(shown);
+        bad = asprintf(&http->what, "\"%s\", which leads to \"%s\"",
+                       call->first, shown)
+              == -1;
+
+        call->known = strcasecmp(call->origin, origin) == 0;
     }
+
+    if (bad) {
+        http->what = NULL;
+    }
+
+done:
+
+    curl_url_cleanup(url);
+    curl_free(shown);
+    curl_free(origin);
+    curl_free(host);
 
     if (bad || http->host == NULL) {
         return nixery_error_nomem(call->err);
@@ -351,8 +369,8 @@ nixery_http_show(nixery_http_call_t *call, char **origin)
 static int
 nixery_http_target(nixery_http_call_t *call)
 {
-    int             bad, known;
-    char           *url, *origin;
+    int             bad;
+    char           *url;
     long            timeout;
     uint64_t        now;
     const char     *user, *password;
@@ -360,24 +378,13 @@ nixery_http_target(nixery_http_call_t *call)
 
     http = call->http;
     url = NULL;
-    origin = NULL;
 
-    if (nixery_http_show(call, &origin) != NIXERY_OK) {
-        curl_free(origin);
+    if (nixery_http_show(call) != NIXERY_OK) {
         return NIXERY_ERROR;
     }
 
-    if (call->origin == NULL) {
-        call->origin = origin;
-        known = 1;
-
-    } else {
-        known = strcasecmp(call->origin, origin) == 0;
-        curl_free(origin);
-    }
-
-    user = known ? http->user : NULL;
-    password = known ? http->password : NULL;
+    user = call->known ? http->user : NULL;
+    password = call->known ? http->password : NULL;
 
     if (user == NULL && password != NULL) {
         user = "";
@@ -603,6 +610,20 @@ nixery_http_result(nixery_http_call_t *call, CURLcode code)
                                            ? NIXERY_ERROR_SYSTEM
                                            : NIXERY_ERROR_SOURCE);
 
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+
+        /* of this code is a certificate for another host, too */
+
+        if (strstr(call->reason, "certificate subject name") == NULL) {
+            len = strlen(call->reason);
+            (void) snprintf(call->reason + len, CURL_ERROR_SIZE - len, "%s",
+                            "; \"nixery_nix_env NIX_SSL_CERT_FILE\" says "
+                            "which authorities are trusted");
+        }
+
+        return nixery_http_error(call, NIXERY_ERROR_SOURCE);
+
     default:
         return nixery_http_error(call, NIXERY_ERROR_SOURCE);
     }
@@ -647,7 +668,7 @@ nixery_http_head(char *data, size_t size, size_t n, void *userdata)
 }
 
 
-/* The body of a redirect or of an error may be of any length, or without end. */
+/* The body of a redirect or an error may be of any length, or without end. */
 
 static size_t
 nixery_http_body(char *data, size_t size, size_t n, void *userdata)

@@ -36,9 +36,9 @@ typedef struct {
 
 /*
  * One GET, redirects followed.  Of the process's environment nothing is used:
- * proxies and the CA bundle are those that env names, by the names that git
- * and Nix know (https_proxy, http_proxy, all_proxy, no_proxy, NIX_SSL_CERT_FILE,
- * SSL_CERT_FILE), else there are no proxies and the system's CAs.
+ * proxies and the CA bundle are those that env names, as git and Nix know them
+ * (https_proxy, http_proxy, all_proxy, no_proxy, NIX_SSL_CERT_FILE,
+ * SSL_CERT_FILE); else there are no proxies, and the system's CAs.
  *
  * NIXERY_OK: there was an answer, of whatever status; its body is kept if that
  * is 200.  Else NIXERY_ERROR_SOURCE, _TIMEOUT, _CANCELED or _SYSTEM; what was

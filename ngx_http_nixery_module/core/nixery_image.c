@@ -8,7 +8,6 @@
 
 
 #define NIXERY_QUOTE_MAX  64   /* bytes of a name that a message shows */
-#define NIXERY_META_MAX   5    /* packages of the largest meta-package */
 
 
 /* Each byte may become "\xNN", then "..." and '\0'. */
@@ -16,18 +15,10 @@
 typedef char  nixery_quote_t[NIXERY_QUOTE_MAX * 4 + 4];
 
 
-typedef struct {
-    const char  *name;
-    const char  *packages[NIXERY_META_MAX + 1];
-    const char  *system;
-} nixery_meta_t;
-
-
-static int nixery_name_check(const char *name, size_t len,
-    nixery_error_t *err);
-static int nixery_name_error(nixery_error_t *err, const char *name, size_t len,
-    size_t pos, const char *reason);
-static const nixery_meta_t *nixery_meta_find(const char *name, size_t len);
+static int nixery_name_error(nixery_error_t *err, const char *what,
+    const char *name, size_t len, size_t pos, const char *reason);
+static int nixery_image_expand(nixery_image_t *image, const char *name,
+    size_t len, const nixery_meta_t *metas, unsigned *leading);
 static int nixery_image_add(nixery_image_t *image, const char *name,
     size_t len);
 static int nixery_image_join(nixery_image_t *image);
@@ -37,35 +28,17 @@ static const char *nixery_quote(nixery_quote_t quote, const char *s,
     size_t len);
 
 
-static const nixery_meta_t  nixery_metas[] = {
-
-    { "shell",
-      { "bashInteractive", "coreutils", "moreutils", "nano", NULL },
-      NULL },
-
-    { "builder",
-      { "bashInteractive", "coreutils", "moreutils", "nano", "stdenv", NULL },
-      NULL },
-
-    { "arm64", { NULL }, "aarch64-linux" },
-
-    { NULL, { NULL }, NULL }
-};
-
-
 int
 nixery_image_parse(nixery_image_t *image, const char *name, size_t len,
-    nixery_error_t *err)
+    const nixery_meta_t *metas, nixery_error_t *err)
 {
-    size_t                n;
-    unsigned              leading;
-    const char           *p, *end, *slash;
-    const char *const    *package;
-    const nixery_meta_t  *meta;
+    size_t       n;
+    unsigned     leading;
+    const char  *p, *end, *slash;
 
     memset(image, 0, sizeof(nixery_image_t));
 
-    if (nixery_name_check(name, len, err) != NIXERY_OK) {
+    if (nixery_name_check(name, len, "image name", err) != NIXERY_OK) {
         return NIXERY_ERROR;
     }
 
@@ -76,28 +49,8 @@ nixery_image_parse(nixery_image_t *image, const char *name, size_t len,
         slash = memchr(p, '/', end - p);
         n = (slash ? slash : end) - p;
 
-        meta = leading ? nixery_meta_find(p, n) : NULL;
-
-        if (meta == NULL) {
-            leading = 0;
-
-            if (nixery_image_add(image, p, n) != NIXERY_OK) {
-                goto nomem;
-            }
-
-            continue;
-        }
-
-        if (meta->system != NULL) {
-            image->system = meta->system;
-        }
-
-        for (package = meta->packages; *package != NULL; package++) {
-            if (nixery_image_add(image, *package, strlen(*package))
-                != NIXERY_OK)
-            {
-                goto nomem;
-            }
+        if (nixery_image_expand(image, p, n, metas, &leading) != NIXERY_OK) {
+            goto nomem;
         }
     }
 
@@ -113,6 +66,16 @@ nixery_image_parse(nixery_image_t *image, const char *name, size_t len,
         goto nomem;
     }
 
+    if (strlen(image->name) > NIXERY_IMAGE_MAX) {
+        (void) nixery_error_set(err, NIXERY_ERROR_NAME, "image name \"%.*s\" "
+                                "stands for %zu packages, whose names are "
+                                "longer than %d bytes", (int) len, name,
+                                image->npackages, NIXERY_IMAGE_MAX);
+        nixery_image_free(image);
+
+        return NIXERY_ERROR;
+    }
+
     return NIXERY_OK;
 
 nomem:
@@ -120,6 +83,40 @@ nomem:
     nixery_image_free(image);
 
     return nixery_error_nomem(err);
+}
+
+
+/* A component; meta-packages lead, and the first that is none ends them. */
+
+static int
+nixery_image_expand(nixery_image_t *image, const char *name, size_t len,
+    const nixery_meta_t *metas, unsigned *leading)
+{
+    const char            *system;
+    const char *const     *package;
+    const nixery_meta_t   *meta;
+
+    system = *leading ? nixery_meta_system(name, len) : NULL;
+
+    if (system != NULL) {
+        image->system = system;
+        return NIXERY_OK;
+    }
+
+    meta = *leading ? nixery_meta_find(metas, name, len) : NULL;
+
+    if (meta == NULL) {
+        *leading = 0;
+        return nixery_image_add(image, name, len);
+    }
+
+    for (package = meta->packages; *package != NULL; package++) {
+        if (nixery_image_add(image, *package, strlen(*package)) != NIXERY_OK) {
+            return NIXERY_ERROR;
+        }
+    }
+
+    return NIXERY_OK;
 }
 
 
@@ -241,8 +238,9 @@ nixery_digest_parse(const char *digest, size_t len,
  * start of a component is all that has to be known.
  */
 
-static int
-nixery_name_check(const char *name, size_t len, nixery_error_t *err)
+int
+nixery_name_check(const char *name, size_t len, const char *what,
+    nixery_error_t *err)
 {
     char            c, prev;
     size_t          i, run;
@@ -250,12 +248,12 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
 
     if (len == 0) {
         return nixery_error_set(err, NIXERY_ERROR_NAME,
-                                "the image name is empty");
+                                "the %s is empty", what);
     }
 
     if (len > NIXERY_NAME_MAX) {
-        return nixery_error_set(err, NIXERY_ERROR_NAME, "image name \"%s\" is "
-                                "%zu bytes long, more than %d",
+        return nixery_error_set(err, NIXERY_ERROR_NAME, "%s \"%s\" is %zu "
+                                "bytes long, more than %d", what,
                                 nixery_quote(quote, name, len), len,
                                 NIXERY_NAME_MAX);
     }
@@ -276,12 +274,12 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
 
         case '/':
             if (prev == '/') {
-                return nixery_name_error(err, name, len, i,
+                return nixery_name_error(err, what, name, len, i,
                                          "a component is empty");
             }
 
             if (prev != 'a') {
-                return nixery_name_error(err, name, len, i - 1,
+                return nixery_name_error(err, what, name, len, i - 1,
                                          "a component ends with a letter or "
                                          "a digit");
             }
@@ -292,7 +290,7 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
         case '_':
         case '-':
             if (prev == '/') {
-                return nixery_name_error(err, name, len, i,
+                return nixery_name_error(err, what, name, len, i,
                                          "a component begins with a letter "
                                          "or a digit");
             }
@@ -302,7 +300,7 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
             if (prev != 'a'
                 && (c != prev || c == '.' || (c == '_' && run > 2)))
             {
-                return nixery_name_error(err, name, len, i,
+                return nixery_name_error(err, what, name, len, i,
                                          "only \".\", \"_\", \"__\" or dashes "
                                          "stand between letters and digits");
             }
@@ -310,7 +308,7 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
             break;
 
         default:
-            return nixery_name_error(err, name, len, i,
+            return nixery_name_error(err, what, name, len, i,
                                      (c >= 'A' && c <= 'Z')
                                          ? "names are lower-case"
                                          : "names are made of lower-case "
@@ -322,12 +320,12 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
     }
 
     if (prev == '/') {
-        return nixery_name_error(err, name, len, len - 1,
+        return nixery_name_error(err, what, name, len, len - 1,
                                  "a component is empty");
     }
 
     if (prev != 'a') {
-        return nixery_name_error(err, name, len, len - 1,
+        return nixery_name_error(err, what, name, len, len - 1,
                                  "a component ends with a letter or a digit");
     }
 
@@ -336,31 +334,16 @@ nixery_name_check(const char *name, size_t len, nixery_error_t *err)
 
 
 static int
-nixery_name_error(nixery_error_t *err, const char *name, size_t len,
-    size_t pos, const char *reason)
+nixery_name_error(nixery_error_t *err, const char *what, const char *name,
+    size_t len, size_t pos, const char *reason)
 {
     nixery_quote_t  quote, byte;
 
     return nixery_error_set(err, NIXERY_ERROR_NAME,
-                            "image name \"%s\": \"%s\" at byte %zu: %s",
+                            "%s \"%s\": \"%s\" at byte %zu: %s", what,
                             nixery_quote(quote, name, len),
                             nixery_quote(byte, name + pos, 1), pos + 1,
                             reason);
-}
-
-
-static const nixery_meta_t *
-nixery_meta_find(const char *name, size_t len)
-{
-    const nixery_meta_t  *meta;
-
-    for (meta = nixery_metas; meta->name != NULL; meta++) {
-        if (strlen(meta->name) == len && memcmp(meta->name, name, len) == 0) {
-            return meta;
-        }
-    }
-
-    return NULL;
 }
 
 

@@ -8,11 +8,14 @@
 #define _NIXERY_IMAGE_H_INCLUDED_
 
 
-#include "nixery_error.h"
+#include "nixery_meta.h"
 
 
-#define NIXERY_NAME_MAX  255   /* bytes; bounds the packages at 128 */
-#define NIXERY_TAG_MAX   128
+#define NIXERY_NAME_MAX   255   /* bytes; bounds the components at 128 */
+#define NIXERY_TAG_MAX    128
+
+/* Bytes of a canonical name: as JSON it is one argument of a program. */
+#define NIXERY_IMAGE_MAX  32768
 
 
 /* What an image is made of: the canonical form of its name. */
@@ -27,13 +30,20 @@ typedef struct {
 
 /*
  * Takes an image name apart: grammar of the OCI distribution specification
- * 1.1 ("Pulling manifests"), meta-packages in the first components expanded
- * (shell, builder, arm64).  No I/O.
+ * 1.1 ("Pulling manifests"), meta-packages in the first components expanded:
+ * those of the list (see nixery_meta_find(); or NULL), else shell and builder;
+ * and arm64.  No I/O.
  * Errors: NIXERY_ERROR_NAME, NIXERY_ERROR_SYSTEM.
  */
 int nixery_image_parse(nixery_image_t *image, const char *name, size_t len,
-    nixery_error_t *err);
+    const nixery_meta_t *metas, nixery_error_t *err);
 void nixery_image_free(nixery_image_t *image);
+
+/*
+ * The grammar alone; what: how a message calls it.  Errors: NIXERY_ERROR_NAME.
+ */
+int nixery_name_check(const char *name, size_t len, const char *what,
+    nixery_error_t *err);
 
 /* Errors: NIXERY_ERROR_TAG. */
 int nixery_tag_check(const char *tag, size_t len, nixery_error_t *err);

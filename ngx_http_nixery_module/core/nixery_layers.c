@@ -12,6 +12,9 @@
 #define NIXERY_LAYERS_USE      16
 #define NIXERY_LAYERS_USE_MAX  16
 
+/* How many such paths each doubling of a popularity is worth. */
+#define NIXERY_LAYERS_DOUBLE   2
+
 
 typedef struct {
     const nixery_node_t   *node;
@@ -19,10 +22,16 @@ typedef struct {
 } nixery_rank_t;
 
 
+static int nixery_layer_key_one(const char *kind, const char *what,
+    char key[NIXERY_HEX_LEN + 1]);
 static nixery_rank_t *nixery_layers_rank(const nixery_result_t *result,
-    size_t *n);
+    const nixery_popularity_t *popularity, size_t *n);
+static uint32_t nixery_layers_use(const nixery_popularity_t *popularity,
+    const char *path);
 static void nixery_layers_add(nixery_plan_t *plan, const nixery_rank_t *ranks,
     size_t n);
+static int nixery_layers_is_contents(const nixery_result_t *result,
+    const nixery_node_t *node);
 static int nixery_layers_compare_ranks(const void *one, const void *two);
 static int nixery_layers_compare_paths(const void *one, const void *two);
 
@@ -33,20 +42,24 @@ static int nixery_layers_compare_paths(const void *one, const void *two);
  * without knowing them.  The rank is the size, raised by up to double with the
  * number of paths that refer to it: what is used widely here is used elsewhere.
  *
+ * A popularity knows better, where it says more.  Its logarithm counts, while
+ * Nixery multiplies by it: then small paths that all refer to would push large
+ * ones that some do into the shared layer, which no other image has.
+ *
  * The highest rank is the lowest layer: clients keep unpacked layers by all
  * that is below them, so that images share those that they begin with.
  */
 
 int
 nixery_plan_make(nixery_plan_t *plan, const nixery_result_t *result,
-    size_t max, nixery_error_t *err)
+    size_t max, const nixery_popularity_t *popularity, nixery_error_t *err)
 {
     size_t          n, i, own;
     nixery_rank_t  *ranks;
 
     memset(plan, 0, sizeof(nixery_plan_t));
 
-    ranks = nixery_layers_rank(result, &n);
+    ranks = nixery_layers_rank(result, popularity, &n);
     if (ranks == NULL) {
         return nixery_error_nomem(err);
     }
@@ -115,6 +128,21 @@ nixery_layer_key(const nixery_layer_t *layer, char key[NIXERY_HEX_LEN + 1])
 int
 nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1])
 {
+    return nixery_layer_key_one("top", contents, key);
+}
+
+
+int
+nixery_layer_key_tarball(const char *hash, char key[NIXERY_HEX_LEN + 1])
+{
+    return nixery_layer_key_one("tar", hash, key);
+}
+
+
+static int
+nixery_layer_key_one(const char *kind, const char *what,
+    char key[NIXERY_HEX_LEN + 1])
+{
     nixery_sha256_t  *sha;
 
     sha = nixery_sha256_new();
@@ -124,8 +152,8 @@ nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1])
 
     nixery_sha256_string(sha, NIXERY_FORMAT);
     nixery_sha256_string(sha, "gzip");
-    nixery_sha256_string(sha, "top");
-    nixery_sha256_string(sha, contents);
+    nixery_sha256_string(sha, kind);
+    nixery_sha256_string(sha, what);
     nixery_sha256_final(sha, key);
     nixery_sha256_free(sha);
 
@@ -136,10 +164,11 @@ nixery_layer_key_top(const char *contents, char key[NIXERY_HEX_LEN + 1])
 /* The closure without the contents path, the highest rank first. */
 
 static nixery_rank_t *
-nixery_layers_rank(const nixery_result_t *result, size_t *n)
+nixery_layers_rank(const nixery_result_t *result,
+    const nixery_popularity_t *popularity, size_t *n)
 {
     size_t                i, k;
-    uint32_t             *uses;
+    uint32_t             *uses, use;
     nixery_rank_t        *ranks;
     const nixery_node_t  *node;
 
@@ -155,7 +184,7 @@ nixery_layers_rank(const nixery_result_t *result, size_t *n)
     for (i = 0; i < result->nnodes; i++) {
         node = &result->nodes[i];
 
-        if (strcmp(node->path, result->contents) == 0) {
+        if (nixery_layers_is_contents(result, node)) {
             continue;
         }
 
@@ -171,9 +200,17 @@ nixery_layers_rank(const nixery_result_t *result, size_t *n)
     for (i = 0; i < result->nnodes; i++) {
         node = &result->nodes[i];
 
-        if (strcmp(node->path, result->contents) != 0) {
+        if (!nixery_layers_is_contents(result, node)) {
+            use = nixery_layers_use(popularity, node->path);
+
+            if (use < uses[i]) {
+                use = uses[i];
+            }
+
+            /* less than 2^60: a result has no size beyond 2^53 */
+
             ranks[*n].node = node;
-            ranks[*n].score = node->nar_size * (NIXERY_LAYERS_USE + uses[i]);
+            ranks[*n].score = node->nar_size * (NIXERY_LAYERS_USE + use);
             (*n)++;
         }
     }
@@ -183,6 +220,30 @@ nixery_layers_rank(const nixery_result_t *result, size_t *n)
     free(uses);
 
     return ranks;
+}
+
+
+/* The binary digits of the count. */
+
+static uint32_t
+nixery_layers_use(const nixery_popularity_t *popularity, const char *path)
+{
+    uint32_t  use;
+    uint64_t  count;
+
+    if (popularity == NULL) {
+        return 0;
+    }
+
+    use = 0;
+
+    for (count = nixery_popularity_count(popularity, path); count != 0;
+         count >>= 1)
+    {
+        use += NIXERY_LAYERS_DOUBLE;
+    }
+
+    return use;
 }
 
 
@@ -206,6 +267,15 @@ nixery_layers_add(nixery_plan_t *plan, const nixery_rank_t *ranks, size_t n)
     qsort(layer->paths, n, sizeof(char *), nixery_layers_compare_paths);
 
     plan->nlayers++;
+}
+
+
+static int
+nixery_layers_is_contents(const nixery_result_t *result,
+    const nixery_node_t *node)
+{
+    return result->contents != NULL
+           && strcmp(node->path, result->contents) == 0;
 }
 
 

@@ -267,7 +267,9 @@ nixery_nix_argv(nixery_nix_call_t *call, const char *skip)
     nixery_nix_argstr(&argv, "name", request->image->name);
     nixery_nix_argstr(&argv, "packages", call->packages);
     nixery_nix_argstr(&argv, "pkgSource", call->source.data);
-    nixery_nix_argstr(&argv, "system", request->image->system);
+    nixery_nix_argstr(&argv, "system",
+                      request->image->system ? request->image->system
+                                             : call->fetch->nix->system);
 
     /* a builder that does not name them never sees them */
 

@@ -20,6 +20,8 @@ typedef struct {
     const char              *prefetch;   /* nix-prefetch-url, or NULL */
     const char              *builder;    /* Nix expression, absolute path */
     const nixery_source_t   *source;
+    const char              *system;     /* of images that ask for none, Nix's
+                                            name */
     char *const             *env;        /* NAME=VALUE, NULL at the end; or NULL */
     char *const             *options;    /* NAME, VALUE, ..., NULL at the end;
                                             or NULL */

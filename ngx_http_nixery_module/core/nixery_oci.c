@@ -201,8 +201,12 @@ nixery_oci_run_config(const nixery_oci_image_t *image, cJSON *parent)
     cJSON     *config, *env, *cmd, *labels;
     unsigned   ca, bash;
 
-    if (nixery_oci_has(image, "etc/ssl/certs/ca-bundle.crt", &ca) != NIXERY_OK
-        || nixery_oci_has(image, "bin/bash", &bash) != NIXERY_OK)
+    ca = image->ca;
+    bash = image->bash;
+
+    if (image->contents != NULL
+        && (nixery_oci_has(image, NIXERY_OCI_CA, &ca) != NIXERY_OK
+            || nixery_oci_has(image, NIXERY_OCI_BASH, &bash) != NIXERY_OK))
     {
         return NIXERY_ERROR;
     }
@@ -217,11 +221,9 @@ nixery_oci_run_config(const nixery_oci_image_t *image, cJSON *parent)
     }
 
     if (ca
-        && (nixery_oci_add_string(env, "SSL_CERT_FILE="
-                                       "/etc/ssl/certs/ca-bundle.crt")
+        && (nixery_oci_add_string(env, "SSL_CERT_FILE=/" NIXERY_OCI_CA)
             != NIXERY_OK
-            || nixery_oci_add_string(env, "NIX_SSL_CERT_FILE="
-                                          "/etc/ssl/certs/ca-bundle.crt")
+            || nixery_oci_add_string(env, "NIX_SSL_CERT_FILE=/" NIXERY_OCI_CA)
                != NIXERY_OK))
     {
         return NIXERY_ERROR;
@@ -230,7 +232,7 @@ nixery_oci_run_config(const nixery_oci_image_t *image, cJSON *parent)
     if (bash) {
         cmd = cJSON_AddArrayToObject(config, "Cmd");
 
-        if (nixery_oci_add_string(cmd, "/bin/bash") != NIXERY_OK) {
+        if (nixery_oci_add_string(cmd, "/" NIXERY_OCI_BASH) != NIXERY_OK) {
             return NIXERY_ERROR;
         }
     }

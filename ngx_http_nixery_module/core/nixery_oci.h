@@ -20,6 +20,10 @@
 #define NIXERY_OCI_CONFIG    "application/vnd.oci.image.config.v1+json"
 #define NIXERY_OCI_LAYER     "application/vnd.oci.image.layer.v1.tar+gzip"
 
+/* What an image's config depends on, at its root. */
+#define NIXERY_OCI_BASH      "bin/bash"
+#define NIXERY_OCI_CA        "etc/ssl/certs/ca-bundle.crt"
+
 
 typedef struct {
     char          digest[NIXERY_HEX_LEN + 1];
@@ -34,9 +38,11 @@ typedef struct {
     const char           *revision;   /* of the package set, or NULL */
     const char           *source;     /* URL of the package set, or NULL */
     const char           *contents;   /* path of the symlink tree: looked into
-                                         for bin/bash and the CA file */
+                                         for bash and ca; or NULL */
     nixery_oci_layer_t   *layers;     /* the lowest first */
     size_t                nlayers;
+    unsigned              bash:1;     /* NIXERY_OCI_BASH is in it */
+    unsigned              ca:1;       /* NIXERY_OCI_CA is */
 } nixery_oci_image_t;
 
 

@@ -65,9 +65,13 @@ nixery_result_parse(nixery_result_t *result, const char *text, size_t len,
     } else if (cJSON_GetObjectItemCaseSensitive(json, "graph") != NULL) {
         rc = nixery_result_closure(result, json, err);
 
+    } else if (cJSON_GetObjectItemCaseSensitive(json, "runtimeGraph") != NULL) {
+        rc = nixery_result_prepared(result, json, err);
+
     } else {
         rc = nixery_result_bad(err, "it has none of the keys \"error\","
-                               " \"manifest\" and \"graph\"");
+                               " \"manifest\", \"graph\" and"
+                               " \"runtimeGraph\"");
     }
 
     cJSON_Delete(json);
@@ -98,6 +102,7 @@ nixery_result_free(nixery_result_t *result)
     free(result->locations);
     free(result->nodes);
     free(result->contents);
+    free(result->tarball.path);
     free(result->system);
     free(result->revision);
     nixery_buf_free(&result->manifest);
@@ -126,6 +131,14 @@ nixery_result_bad(nixery_error_t *err, const char *fmt, ...)
     free(text);
 
     return rc;
+}
+
+
+int
+nixery_result_hex(const char *s)
+{
+    return strlen(s) == NIXERY_HEX_LEN
+           && strspn(s, "0123456789abcdef") == NIXERY_HEX_LEN;
 }
 
 

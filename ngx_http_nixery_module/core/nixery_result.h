@@ -35,6 +35,15 @@ typedef struct {
 } nixery_location_t;
 
 
+/* A top layer that the builder packed: an uncompressed tar, as it is. */
+
+typedef struct {
+    char        *path;           /* a store path; NULL: there is none */
+    char         hash[NIXERY_HEX_LEN + 1];   /* its SHA-256 */
+    uint64_t     size;           /* bytes */
+} nixery_tarball_t;
+
+
 typedef enum {
     NIXERY_RESULT_PREBUILT,
     NIXERY_RESULT_CLOSURE
@@ -53,6 +62,7 @@ typedef struct {
     nixery_node_t        *nodes;        /* sorted by path, unique */
     size_t                nnodes;
     char                 *contents;     /* store path of the symlink tree */
+    nixery_tarball_t      tarball;      /* or this, if contents is NULL */
     char                 *system;       /* of the image, or NULL */
     char                 *revision;     /* that it is made of, or NULL */
 } nixery_result_t;
@@ -70,6 +80,10 @@ int nixery_result_read(nixery_result_t *result, const char *path,
 int nixery_result_parse(nixery_result_t *result, const char *text, size_t len,
     nixery_error_t *err);
 void nixery_result_free(nixery_result_t *result);
+
+/* The node of a closure with that path, or NULL. */
+nixery_node_t *nixery_result_find(const nixery_result_t *result,
+    const char *path);
 
 
 #endif /* _NIXERY_RESULT_H_INCLUDED_ */

@@ -16,7 +16,6 @@ static int nixery_result_location(nixery_location_t *location,
     const cJSON *item, nixery_error_t *err);
 static int nixery_result_needs(const nixery_result_t *result,
     const cJSON *descriptor, const char *what, nixery_error_t *err);
-static int nixery_result_hex(const char *s);
 static int nixery_result_md5(const char *s);
 static int nixery_result_file(const char *path);
 static int nixery_result_compare_locations(const void *one, const void *two);
@@ -182,14 +181,6 @@ nixery_result_needs(const nixery_result_t *result, const cJSON *descriptor,
     }
 
     return NIXERY_OK;
-}
-
-
-static int
-nixery_result_hex(const char *s)
-{
-    return strlen(s) == NIXERY_HEX_LEN
-           && strspn(s, "0123456789abcdef") == NIXERY_HEX_LEN;
 }
 
 

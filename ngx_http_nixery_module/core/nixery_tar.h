@@ -27,6 +27,7 @@ typedef struct {
     const char *const   *paths;      /* store paths, sorted; or NULL */
     size_t               npaths;
     const char          *contents;   /* top layer: the symlink tree; or NULL */
+    const char          *tarball;    /* a tar that goes as it is; or NULL */
     nixery_cancel_t     *cancel;
 } nixery_tar_t;
 
@@ -34,7 +35,8 @@ typedef struct {
 /*
  * Writes the whole tar stream to the sink, reading files in small pieces:
  * memory does not depend on their size.
- * Errors: NIXERY_ERROR_SYSTEM (a path can't be read), _CANCELED, the sink's.
+ * Errors: NIXERY_ERROR_SYSTEM (a path can't be read), _RESULT (the tarball is
+ * none), _CANCELED, the sink's.
  */
 int nixery_tar_write(const nixery_tar_t *tar, nixery_tar_sink_pt sink,
     void *data, nixery_error_t *err);

@@ -47,7 +47,8 @@ ngx_http_nixery_build(ngx_http_request_t *r, nixery_image_t *image)
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
 
-    if (nixery_build_key(&nlcf->registry->settings, image, &ctx->revision, hex)
+    if (nixery_build_key(&nlcf->registry->settings, image, &ctx->revision,
+                         nlcf->registry->popularity, hex)
         != NIXERY_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -80,6 +81,8 @@ ngx_http_nixery_build(ngx_http_request_t *r, nixery_image_t *image)
     build->build.settings = &nlcf->registry->settings;
     build->build.image = *image;
     build->build.revision = ctx->revision;
+    build->build.popularity = nixery_popularity_share(
+                                  nlcf->registry->popularity);
     build->build.waited = ctx->resolve_time;
 
     ngx_memcpy(build->build.key, hex, sizeof(hex));

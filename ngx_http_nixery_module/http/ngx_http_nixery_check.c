@@ -126,6 +126,8 @@ ngx_http_nixery_check_all(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         return NGX_ERROR;
     }
 
+    ngx_http_nixery_check_popularity(cf, nlcf);
+
     return ngx_http_nixery_check_directory(cf, nlcf, &nlcf->temp_path,
                                    (char *) nlcf->temp_path.value.data,
                                    "\"nixery_temp_path\" must be a directory "

@@ -22,7 +22,8 @@ static ngx_http_nixery_registry_t *ngx_http_nixery_registry(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf);
 static const char *ngx_http_nixery_tool(ngx_conf_t *cf,
     ngx_http_nixery_loc_conf_t *nlcf, const char *name);
-static const char *ngx_http_nixery_system(ngx_conf_t *cf);
+static const char *ngx_http_nixery_system(ngx_conf_t *cf,
+    ngx_array_t *options);
 static char **ngx_http_nixery_env(ngx_conf_t *cf, ngx_array_t *pairs);
 static char **ngx_http_nixery_options(ngx_conf_t *cf, ngx_array_t *pairs);
 static ngx_uint_t ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
@@ -268,7 +269,9 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
      *     registry->error = { NIXERY_ERROR_NONE };
      *     registry->settings.storage = NULL;
      *     registry->settings.builder_id = NULL;
+     *     registry->settings.metas = NULL;
      *     registry->settings.threads = 0;
+     *     registry->settings.popularity = NULL;
      */
 
     registry->directory = (char *) nlcf->storage.value.data;
@@ -289,8 +292,8 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     settings->temp_path = (char *) nlcf->temp_path.value.data;
     settings->max_layers = nlcf->max_layers;
 
-    settings->system = ngx_http_nixery_system(cf);
-    if (settings->system == NULL) {
+    settings->nix.system = ngx_http_nixery_system(cf, nlcf->options);
+    if (settings->nix.system == NULL) {
         return NULL;
     }
 
@@ -304,6 +307,13 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
     if (nlcf->options != NULL) {
         settings->nix.options = ngx_http_nixery_options(cf, nlcf->options);
         if (settings->nix.options == NULL) {
+            return NULL;
+        }
+    }
+
+    if (nlcf->metas != NULL) {
+        settings->metas = ngx_http_nixery_metas(cf, nlcf->metas);
+        if (settings->metas == NULL) {
             return NULL;
         }
     }
@@ -322,6 +332,10 @@ ngx_http_nixery_registry(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf)
         ngx_http_nixery_conf_error(cf, nlcf, &nlcf->packages.name, 0,
                                    "no program \"git\" in PATH, which "
                                    "\"nixery_packages git\" needs");
+        return NULL;
+    }
+
+    if (ngx_http_nixery_popularity(cf, nlcf, settings) != NGX_OK) {
         return NULL;
     }
 
@@ -362,14 +376,24 @@ ngx_http_nixery_tool(ngx_conf_t *cf, ngx_http_nixery_loc_conf_t *nlcf,
 }
 
 
-/* Nix's name of this machine */
+/* What Nix builds for unless it is told: its setting, or this machine. */
 
 static const char *
-ngx_http_nixery_system(ngx_conf_t *cf)
+ngx_http_nixery_system(ngx_conf_t *cf, ngx_array_t *options)
 {
     u_char          *system;
     size_t           len;
+    ngx_uint_t       i;
+    ngx_keyval_t    *option;
     struct utsname   u;
+
+    option = options != NULL ? options->elts : NULL;
+
+    for (i = 0; options != NULL && i < options->nelts; i++) {
+        if (ngx_strcmp(option[i].key.data, "system") == 0) {
+            return (char *) option[i].value.data;
+        }
+    }
 
     if (uname(&u) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno, "uname() failed");
@@ -448,6 +472,7 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
 {
     return ngx_http_nixery_same_pairs(one->env, two->env)
            && ngx_http_nixery_same_pairs(one->options, two->options)
+           && ngx_http_nixery_same_metas(one->metas, two->metas)
            && one->build_timeout == two->build_timeout
            && one->max_layers == two->max_layers
            && one->thread_pool == two->thread_pool
@@ -456,7 +481,8 @@ ngx_http_nixery_alike(ngx_http_nixery_loc_conf_t *one,
            && ngx_http_nixery_same(&one->builder, &two->builder)
            && ngx_http_nixery_same(&one->storage, &two->storage)
            && ngx_http_nixery_same(&one->nix_build, &two->nix_build)
-           && ngx_http_nixery_same(&one->temp_path, &two->temp_path);
+           && ngx_http_nixery_same(&one->temp_path, &two->temp_path)
+           && ngx_http_nixery_same(&one->popularity, &two->popularity);
 }
 
 
@@ -464,6 +490,10 @@ static ngx_uint_t
 ngx_http_nixery_same(ngx_http_nixery_value_t *one,
     ngx_http_nixery_value_t *two)
 {
+    if (one->value.data == NULL || two->value.data == NULL) {
+        return one->value.data == two->value.data;
+    }
+
     return ngx_strcmp(one->value.data, two->value.data) == 0;
 }
 

@@ -79,6 +79,12 @@ static ngx_http_nixery_environ_t  ngx_http_nixery_environ[] = {
       offsetof(ngx_http_nixery_loc_conf_t, build_timeout),
       ngx_http_nixery_environ_directive },
 
+    { "NIX_POPULARITY_URL",
+      ngx_string("nixery_popularity"),
+      ngx_null_string,
+      offsetof(ngx_http_nixery_loc_conf_t, popularity),
+      ngx_http_nixery_environ_directive },
+
     { "NIXERY_STORAGE_BACKEND",
       ngx_string("nixery_storage"),
       ngx_null_string,

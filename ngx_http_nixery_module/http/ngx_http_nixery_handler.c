@@ -80,15 +80,18 @@ ngx_http_nixery_request(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_nixery_image(ngx_http_request_t *r, ngx_http_nixery_route_t *route)
 {
-    ngx_int_t               rc;
-    nixery_error_t          err;
-    nixery_image_t          image;
-    ngx_http_nixery_ctx_t  *ctx;
+    ngx_int_t                    rc;
+    nixery_error_t               err;
+    nixery_image_t               image;
+    ngx_http_nixery_ctx_t       *ctx;
+    ngx_http_nixery_loc_conf_t  *nlcf;
 
     ngx_memzero(&err, sizeof(nixery_error_t));
 
+    nlcf = ngx_http_get_module_loc_conf(r, ngx_http_nixery_module);
+
     if (nixery_image_parse(&image, (char *) route->name.data, route->name.len,
-                           &err)
+                           nlcf->registry->settings.metas, &err)
         != NIXERY_OK)
     {
         return ngx_http_nixery_answer_error(r, &err);

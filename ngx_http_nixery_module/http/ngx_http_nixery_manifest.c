@@ -31,6 +31,10 @@ ngx_http_nixery_manifest_tag(ngx_http_request_t *r, nixery_image_t *image,
     rc = ngx_http_nixery_resolve(r, tag);
 
     if (rc == NGX_DECLINED) {
+        rc = ngx_http_nixery_refresh(r);
+    }
+
+    if (rc == NGX_DECLINED) {
         rc = ngx_http_nixery_build(r, image);
     }
 

@@ -129,6 +129,13 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       offsetof(ngx_http_nixery_loc_conf_t, options),
       &ngx_http_nixery_option_chars },
 
+    { ngx_string("nixery_meta"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_2MORE,
+      ngx_http_nixery_set_meta,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("nixery_build_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -142,6 +149,13 @@ static ngx_command_t  ngx_http_nixery_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_nixery_loc_conf_t, max_layers),
       &ngx_http_nixery_layers_post },
+
+    { ngx_string("nixery_popularity"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_nixery_set_popularity,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_nixery_loc_conf_t, popularity),
+      NULL },
 
     { ngx_string("nixery_temp_path"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -315,6 +329,12 @@ ngx_http_nixery_exit_process(ngx_cycle_t *cycle)
             storage->free(storage);
         }
 
+        nixery_popularity_release(registry[i]->popularity);
+
+        if (registry[i]->settings.popularity != NULL) {
+            nixery_popularity_source_free(registry[i]->settings.popularity);
+        }
+
         nixery_error_free(&registry[i]->error);
     }
 }
@@ -385,11 +405,13 @@ ngx_http_nixery_create_loc_conf(ngx_conf_t *cf)
      *     nlcf->nix_build = { { 0, NULL }, NULL, NULL, 0 };
      *     nlcf->temp_path = { { 0, NULL }, NULL, NULL, 0 };
      *     nlcf->use_stale = 0;
+     *     nlcf->popularity = { { 0, NULL }, NULL, NULL, 0 };
      *     nlcf->registry = NULL;
      */
 
     nlcf->env = NGX_CONF_UNSET_PTR;
     nlcf->options = NGX_CONF_UNSET_PTR;
+    nlcf->metas = NGX_CONF_UNSET_PTR;
     nlcf->build_timeout = NGX_CONF_UNSET_MSEC;
     nlcf->cache_valid = NGX_CONF_UNSET_MSEC;
     nlcf->max_layers = NGX_CONF_UNSET;
@@ -432,9 +454,11 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_nixery_merge_value(&conf->storage, &prev->storage);
     ngx_http_nixery_merge_value(&conf->nix_build, &prev->nix_build);
     ngx_http_nixery_merge_value(&conf->temp_path, &prev->temp_path);
+    ngx_http_nixery_merge_value(&conf->popularity, &prev->popularity);
 
     ngx_conf_merge_ptr_value(conf->env, prev->env, NULL);
     ngx_conf_merge_ptr_value(conf->options, prev->options, NULL);
+    ngx_conf_merge_ptr_value(conf->metas, prev->metas, NULL);
     ngx_conf_merge_msec_value(conf->build_timeout, prev->build_timeout,
                               NGX_CONF_UNSET_MSEC);
     ngx_conf_merge_msec_value(conf->cache_valid, prev->cache_valid,

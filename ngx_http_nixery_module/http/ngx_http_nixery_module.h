@@ -73,6 +73,10 @@ typedef struct {
     const char                      *directory;   /* of the storage */
     nixery_error_t                   error;       /* why it is not open */
     ngx_thread_pool_t               *thread_pool;
+
+    nixery_popularity_t             *popularity;   /* in use, or NULL */
+    ngx_msec_t                       refresh_time;
+    ngx_uint_t                       refreshed;    /* once at least */
 } ngx_http_nixery_registry_t;
 
 
@@ -99,9 +103,11 @@ typedef struct {
     ngx_http_nixery_value_t          storage;
     ngx_http_nixery_value_t          nix_build;
     ngx_http_nixery_value_t          temp_path;
+    ngx_http_nixery_value_t          popularity;
 
     ngx_array_t                     *env;        /* ngx_keyval_t, or NULL */
     ngx_array_t                     *options;    /* ngx_keyval_t, or NULL */
+    ngx_array_t                     *metas;      /* nixery_meta_t, or NULL */
     ngx_msec_t                       build_timeout;
     ngx_msec_t                       cache_valid;
     ngx_uint_t                       use_stale;   /* NGX_HTTP_NIXERY_STALE_ */
@@ -145,6 +151,7 @@ typedef struct {
     ngx_http_nixery_job_t           *job;        /* NULL: it does not */
 
     unsigned                         resolved:1;
+    unsigned                         refreshed:1;
     unsigned                         stale:1;    /* the revision is */
     unsigned                         waited:1;   /* it has a cleanup */
 } ngx_http_nixery_ctx_t;
@@ -209,7 +216,11 @@ char *ngx_http_nixery_set_kind(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_nixery_set_popularity(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_nixery_set_pairs(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_nixery_set_meta(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_nixery_set_pool(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -243,12 +254,25 @@ const nixery_source_t *ngx_http_nixery_source(ngx_conf_t *cf,
 char *ngx_http_nixery_find_program(ngx_conf_t *cf, ngx_str_t *name);
 
 /*
+ * A location's nixery_popularity for its registry, and a warning of what it has
+ * against a file that can't be used now.
+ */
+ngx_int_t ngx_http_nixery_popularity(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf, nixery_settings_t *settings);
+void ngx_http_nixery_check_popularity(ngx_conf_t *cf,
+    ngx_http_nixery_loc_conf_t *nlcf);
+
+/*
  * What a builder is known by: a SHA-256 over where it is, what it says, and
  * what the Nix files and scripts beside it say, which it may import.
  * NGX_ERROR with errno set: the file can't be read.
  */
 ngx_int_t ngx_http_nixery_builder_id(const char *path,
     char id[NIXERY_HEX_LEN + 1]);
+
+/* Meta-packages as the core takes them, and whether two lists are alike. */
+nixery_meta_t *ngx_http_nixery_metas(ngx_conf_t *cf, ngx_array_t *metas);
+ngx_uint_t ngx_http_nixery_same_metas(ngx_array_t *one, ngx_array_t *two);
 
 /* Logs what is wrong with a value, with the place where it stands. */
 void ngx_http_nixery_conf_log(ngx_uint_t level, ngx_conf_t *cf,
@@ -295,6 +319,12 @@ ngx_int_t ngx_http_nixery_open(ngx_http_request_t *r, const char *hex,
  */
 ngx_int_t ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag);
 ngx_int_t ngx_http_nixery_resolve_again(ngx_http_request_t *r);
+
+/*
+ * NGX_DECLINED: the registry's popularity is as it should be, or as it can be.
+ * Else the request waits for it, as for a reference.
+ */
+ngx_int_t ngx_http_nixery_refresh(ngx_http_request_t *r);
 
 /*
  * Makes the request wait for the build of an image, which it takes over:

@@ -29,6 +29,7 @@ static ngx_int_t ngx_http_nixery_source_secrets(ngx_conf_t *cf,
     nixery_source_t *source, nixery_url_t *url);
 static ngx_int_t ngx_http_nixery_source_shown(ngx_conf_t *cf,
     nixery_source_t *source, const char *shown);
+static char *ngx_http_nixery_source_archive(char *url);
 static char *ngx_http_nixery_copy(ngx_conf_t *cf, const char *text);
 static const char *ngx_http_nixery_file(ngx_str_t *name);
 
@@ -77,10 +78,10 @@ ngx_http_nixery_set_channel_url(ngx_conf_t *cf, ngx_command_t *cmd,
     slash = ngx_strstr(value[1].data, "://");
 
     if (slash != NULL) {
-        slash = strchr(slash + 3, '/');
+        slash += 3 + strcspn(slash + 3, "/?#");
     }
 
-    if (p == NULL || slash == NULL || slash > p
+    if (p == NULL || slash == NULL || *slash != '/' || slash > p
         || ngx_strstr(p + sizeof(place) - 1, place) != NULL)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -109,6 +110,18 @@ ngx_http_nixery_packages_kind(ngx_conf_t *cf,
     ngx_str_t   directive;
 
     ngx_str_set(&directive, "nixery_packages");
+
+    /* which may have a password, that the errors below would show */
+
+    if (ngx_strstr(name->data, "://") != NULL
+        && (ngx_strcmp(kind->data, "path") == 0
+            || ngx_strcmp(kind->data, "channel") == 0))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"nixery_packages %V\" takes no URL, "
+                           "\"nixery_packages git\" does", kind);
+        return NGX_CONF_ERROR;
+    }
 
     if (ngx_strcmp(kind->data, "path") == 0) {
         packages->kind = NIXERY_SOURCE_PATH;
@@ -279,8 +292,9 @@ static char *
 ngx_http_nixery_check_url(ngx_conf_t *cf, ngx_str_t *directive,
     ngx_str_t *value, const char *schemes)
 {
-    nixery_url_t    url;
-    nixery_error_t  err;
+    char            *rv;
+    nixery_url_t     url;
+    nixery_error_t   err;
 
     ngx_memzero(&err, sizeof(nixery_error_t));
 
@@ -293,9 +307,21 @@ ngx_http_nixery_check_url(ngx_conf_t *cf, ngx_str_t *directive,
         return NGX_CONF_ERROR;
     }
 
+    rv = NGX_CONF_OK;
+
+    /* git puts its own behind it, and would show this one */
+
+    if (ngx_strcmp(schemes, NGX_HTTP_NIXERY_GIT_SCHEMES) == 0
+        && ngx_strcmp(url.bare, url.shown) != 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid URL in \"%V\": a git "
+                           "repository's has no \"?\" and no \"#\"", directive);
+        rv = NGX_CONF_ERROR;
+    }
+
     nixery_url_free(&url);
 
-    return NGX_CONF_OK;
+    return rv;
 }
 
 
@@ -444,18 +470,15 @@ ngx_http_nixery_source_secrets(ngx_conf_t *cf, nixery_source_t *source,
 
 
 /*
- * A channel's is the same whatever its name: the repository that has an archive,
- * else the folder where channels are.
+ * A channel's is the same whatever its name: the repository that has an
+ * archive, else the folder where channels are.
  */
 
 static ngx_int_t
 ngx_http_nixery_source_shown(ngx_conf_t *cf, nixery_source_t *source,
     const char *shown)
 {
-    char        *copy, *end;
-    ngx_uint_t   i;
-
-    static const char  *archives[] = { "/-/archive/", "/archive/" };
+    char  *copy, *place, *end;
 
     copy = ngx_http_nixery_copy(cf, shown);
     if (copy == NULL) {
@@ -468,23 +491,51 @@ ngx_http_nixery_source_shown(ngx_conf_t *cf, nixery_source_t *source,
         return NGX_OK;
     }
 
-    for (i = 0; i < 2; i++) {
-        end = strstr(copy, archives[i]);
+    place = strstr(copy, NIXERY_CHANNEL_NAME);
 
-        if (end != NULL) {
-            *end = '\0';
-            source->archive = 1;
-            return NGX_OK;
-        }
+    /* its name stands in the query */
+
+    if (place == NULL) {
+        return NGX_OK;
     }
 
-    end = strstr(copy, NIXERY_CHANNEL_NAME);
+    *place = '\0';
+
+    end = ngx_http_nixery_source_archive(copy);
 
     if (end != NULL) {
         *end = '\0';
+        source->archive = 1;
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Where the URL of a repository ends in that of its archives, ".../archive/" or
+ * GitLab's ".../-/archive/"; NULL: it is none of them.
+ */
+
+static char *
+ngx_http_nixery_source_archive(char *url)
+{
+    char  *p, *path, *end;
+
+    static const char  archive[] = "/archive/";
+
+    path = strchr(strstr(url, "://") + 3, '/');
+    end = NULL;
+
+    for (p = strstr(path + 1, archive); p != NULL; p = strstr(p + 1, archive)) {
+        end = p;
+    }
+
+    if (end != NULL && end - path > 2 && ngx_strncmp(end - 2, "/-", 2) == 0) {
+        end -= 2;
+    }
+
+    return end;
 }
 
 

@@ -79,7 +79,7 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
 
     nmcf = ngx_http_get_module_main_conf(r, ngx_http_nixery_module);
 
-    /* what was a build's undoing is not what is looked for */
+    /* what it has moved from is still fresh */
 
     if (ctx->moves == 0
         && ngx_http_nixery_zone_get(nmcf->zone, key, nlcf->cache_valid,
@@ -87,6 +87,8 @@ ngx_http_nixery_resolve(ngx_http_request_t *r, ngx_str_t *tag)
            == NGX_OK)
     {
         ctx->revision = revision;
+        ctx->resolved = 1;
+
         return NGX_DECLINED;
     }
 

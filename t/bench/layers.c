@@ -5,9 +5,10 @@
 
 
 /*
- * layers RESULT ...: what a client downloads that pulls all these images
+ * layers TABLE RESULT ...: what a client downloads that pulls all these images
  * (result files of the builder, the closure form), beside the bytes of the
- * different store paths in them.  Prints rows of the table that run.pl makes.
+ * different store paths in them; without and with a table of popularity.
+ * Prints rows of the table that run.pl makes.
  */
 
 #include <err.h>
@@ -29,7 +30,8 @@ typedef struct {
 } items_t;
 
 
-static void bench(char **files, int n, size_t max, double bar);
+static void bench(char **files, int n, size_t max,
+    const nixery_popularity_t *popularity, double bar);
 static void add(items_t *items, const char *name, uint64_t size);
 static double total(items_t *items);
 static int compare_items(const void *one, const void *two);
@@ -38,19 +40,34 @@ static int compare_items(const void *one, const void *two);
 int
 main(int argc, char **argv)
 {
-    if (argc < 2) {
-        errx(2, "usage: layers RESULT ...");
+    nixery_error_t        error;
+    nixery_popularity_t  *popularity;
+
+    if (argc < 3) {
+        errx(2, "usage: layers TABLE RESULT ...");
     }
 
-    bench(argv + 1, argc - 1, 20, 1.3);
-    bench(argv + 1, argc - 1, 94, 1.02);
+    memset(&error, 0, sizeof(nixery_error_t));
+
+    popularity = nixery_popularity_read(argv[1], argv[1], &error);
+    if (popularity == NULL) {
+        errx(2, "%s", error.message);
+    }
+
+    bench(argv + 2, argc - 2, 20, NULL, 1.3);
+    bench(argv + 2, argc - 2, 20, popularity, 1.3);
+    bench(argv + 2, argc - 2, 94, NULL, 1.02);
+    bench(argv + 2, argc - 2, 94, popularity, 1.02);
+
+    nixery_popularity_release(popularity);
 
     return 0;
 }
 
 
 static void
-bench(char **files, int n, size_t max, double bar)
+bench(char **files, int n, size_t max, const nixery_popularity_t *popularity,
+    double bar)
 {
     int               i;
     char              key[NIXERY_HEX_LEN + 1];
@@ -71,7 +88,8 @@ bench(char **files, int n, size_t max, double bar)
 
         if (nixery_result_read(&result, files[i], &error) != NIXERY_OK
             || result.form != NIXERY_RESULT_CLOSURE
-            || nixery_plan_make(&plan, &result, max, &error) != NIXERY_OK)
+            || nixery_plan_make(&plan, &result, max, popularity, &error)
+               != NIXERY_OK)
         {
             errx(2, "%s: %s", files[i],
                  error.message ? error.message : "not a closure");
@@ -108,8 +126,9 @@ bench(char **files, int n, size_t max, double bar)
         errx(2, "an image has %zu layers", most);
     }
 
-    printf("%d images at %zu layers\t%.1f MB\t%.1f MB\t%.3f\t<= %.2f\t%s\n",
-           n, max, pulled / 1e6, unique / 1e6, pulled / unique, bar,
+    printf("%d images at %zu%s\t%.1f MB\t%.1f MB\t%.3f\t<= %.2f\t%s\n",
+           n, max, popularity ? ", popular" : " layers", pulled / 1e6,
+           unique / 1e6, pulled / unique, bar,
            pulled / unique <= bar ? "ok" : "missed");
 
     free(layers.items);

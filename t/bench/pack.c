@@ -90,7 +90,7 @@ main(int argc, char **argv)
         errx(2, "%s: not a closure", argv[1]);
     }
 
-    check(nixery_plan_make(&plan, &result, LAYERS, &error), &error);
+    check(nixery_plan_make(&plan, &result, LAYERS, NULL, &error), &error);
 
     packs = calloc(plan.nlayers, sizeof(nixery_pack_t));
     streams = calloc(plan.nlayers, sizeof(stream_t));

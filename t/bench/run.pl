@@ -105,7 +105,7 @@ say_step('new images');
 bench_new();
 
 say_step(IMAGES . ' random images');
-measure("$build/bench/layers", random_images());
+measure("$build/bench/layers", popularity(), random_images());
 
 exit table();
 
@@ -349,6 +349,17 @@ sub random_images {
 }
 
 
+# What "make popularity" counts of the bundled set.
+
+sub popularity {
+    write_file("$dir/popularity.json",
+               command("$bench/../../conf/nix/popularity/count.pl", $packages,
+                       roots(), 'stdenv'));
+
+    return "$dir/popularity.json";
+}
+
+
 # Requests a second, by wrk.
 
 sub wrk {
@@ -547,16 +558,16 @@ sub start_git {
     command('git', '-C', $repository, '-c', 'user.name=bench', '-c',
             'user.email=bench', 'commit', '-q', '-m', 'bench');
 
+    my $port = port(8082);
     $daemon = fork() // die "can't fork: $!\n";
 
     if ($daemon == 0) {
         setpgrp();
-        exec('git', 'daemon', '--listen=127.0.0.1', '--port=' . port(8082),
+        exec('git', 'daemon', '--listen=127.0.0.1', "--port=$port",
              '--export-all', "--base-path=$dir", $dir) or POSIX::_exit(127);
     }
 
-    eventually(sub {
-        IO::Socket::INET->new(PeerAddr => '127.0.0.1:' . port(8082)) })
+    eventually(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") })
         or die "git daemon did not start\n";
 
     return;

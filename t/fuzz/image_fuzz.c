@@ -6,7 +6,7 @@
 
 /*
  * Names, tags and digests of requests, compared with the grammars that the
- * specification itself has.
+ * specification itself has; and the names of meta-packages and their packages.
  */
 
 #include <regex.h>
@@ -15,6 +15,7 @@
 
 
 #define FUZZ_COMPONENT  "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*"
+#define FUZZ_ATTRIBUTE  "[a-zA-Z0-9_+'-]+"
 
 
 typedef struct {
@@ -24,7 +25,9 @@ typedef struct {
 } fuzz_grammar_t;
 
 
-static int fuzz_name(const char *text, size_t len, nixery_error_t *err);
+static int fuzz_name(const char *text, size_t len,
+    const nixery_meta_t *metas, nixery_error_t *err);
+static void fuzz_meta(const char *text, size_t len);
 static void fuzz_compare(fuzz_grammar_t *grammar, const char *text, size_t len,
     int rc);
 
@@ -42,6 +45,23 @@ static fuzz_grammar_t  fuzz_digests = {
 };
 
 
+static fuzz_grammar_t  fuzz_meta_names = {
+    .text = "^" FUZZ_COMPONENT "$"
+};
+
+static fuzz_grammar_t  fuzz_packages = {
+    .text = "^[a-zA-Z0-9_+'](" FUZZ_ATTRIBUTE ")?(\\." FUZZ_ATTRIBUTE ")*$"
+};
+
+
+static const char *const  fuzz_shell[] = { "zsh", "a.B", NULL };
+static const char *const  fuzz_other[] = { "zsh", "_1", "zsh", "a'+", NULL };
+
+static const nixery_meta_t  fuzz_metas[] = {
+    { "shell", fuzz_shell }, { "a", fuzz_other }, { NULL, NULL }
+};
+
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -52,7 +72,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     text = (const char *) data;
 
-    rc = fuzz_name(text, size, &err);
+    rc = fuzz_name(text, size, fuzz_metas, &err);
+
+    fuzz_check(rc == fuzz_name(text, size, NULL, &err));
+    fuzz_meta(text, size);
 
     /* longer ones, and those of a meta-package alone, are refused as well */
 
@@ -81,13 +104,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 
 static int
-fuzz_name(const char *text, size_t len, nixery_error_t *err)
+fuzz_name(const char *text, size_t len, const nixery_meta_t *metas,
+    nixery_error_t *err)
 {
     int             rc;
     size_t          i;
     nixery_image_t  image;
 
-    rc = nixery_image_parse(&image, text, len, err);
+    rc = nixery_image_parse(&image, text, len, metas, err);
 
     if (rc != NIXERY_OK) {
         return rc;
@@ -103,6 +127,30 @@ fuzz_name(const char *text, size_t len, nixery_error_t *err)
     nixery_image_free(&image);
 
     return NIXERY_OK;
+}
+
+
+static void
+fuzz_meta(const char *text, size_t len)
+{
+    int             rc;
+    nixery_error_t  err = { 0 };
+
+    rc = nixery_meta_check(text, len, &err);
+
+    if (len <= NIXERY_NAME_MAX && nixery_meta_system(text, len) == NULL) {
+        fuzz_compare(&fuzz_meta_names, text, len, rc);
+    }
+
+    fuzz_check_error(rc, &err);
+
+    rc = nixery_package_check(text, len, &err);
+
+    if (len <= NIXERY_PACKAGE_MAX) {
+        fuzz_compare(&fuzz_packages, text, len, rc);
+    }
+
+    fuzz_check_error(rc, &err);
 }
 
 

@@ -142,7 +142,8 @@ fuzz_closure(const nixery_result_t *result)
     for (i = 0; i < result->nnodes; i++) {
         node = &result->nodes[i];
 
-        found += strcmp(node->path, result->contents) == 0;
+        found += result->contents != NULL
+                 && strcmp(node->path, result->contents) == 0;
         fuzz_check(i == 0 || strcmp(node[-1].path, node->path) < 0);
 
         for (k = 0; k < node->nreferences; k++) {
@@ -153,7 +154,15 @@ fuzz_closure(const nixery_result_t *result)
         }
     }
 
-    fuzz_check(found == 1);
+    if (result->contents != NULL) {
+        fuzz_check(found == 1 && result->tarball.path == NULL);
+        return;
+    }
+
+    fuzz_check(strncmp(result->tarball.path, NIXERY_STORE "/",
+                       sizeof(NIXERY_STORE))
+               == 0);
+    fuzz_check(strlen(result->tarball.hash) == NIXERY_HEX_LEN);
 }
 
 
@@ -167,10 +176,10 @@ fuzz_plan(const nixery_result_t *result, size_t max)
     nixery_plan_t    plan;
     nixery_error_t   err = { 0 };
 
-    fuzz_check(nixery_plan_make(&plan, result, max, &err) == NIXERY_OK);
+    fuzz_check(nixery_plan_make(&plan, result, max, NULL, &err) == NIXERY_OK);
     fuzz_check(plan.nlayers < max);
 
-    total = result->nnodes - 1;
+    total = result->nnodes - (result->contents != NULL);
 
     paths = calloc(total + 1, sizeof(char *));
     fuzz_check(paths != NULL);
@@ -191,7 +200,8 @@ fuzz_plan(const nixery_result_t *result, size_t max)
     qsort(paths, n, sizeof(char *), fuzz_compare);
 
     for (i = 0; i < n; i++) {
-        fuzz_check(strcmp(paths[i], result->contents) != 0);
+        fuzz_check(result->contents == NULL
+                   || strcmp(paths[i], result->contents) != 0);
         fuzz_check(i == 0 || strcmp(paths[i - 1], paths[i]) != 0);
     }
 

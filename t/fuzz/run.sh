@@ -16,7 +16,7 @@ cd "$BUILD/fuzz"
 
 [ -z "${SEED:-}" ] || rm -rf ./*.corpus
 
-mkdir -p image.corpus result.corpus text.corpus type.corpus
+mkdir -p image.corpus popularity.corpus result.corpus text.corpus type.corpus
 
 repeat() {
     printf "%0.s$1$1$1$1" 1 2 3 4 5 6 7 8
@@ -39,12 +39,24 @@ seed image meta <<EOF
 arm64/builder/a__b/c-d/1e.f_g
 EOF
 
+seed image package <<EOF
+_1.python3Packages.libstdc++-x'
+EOF
+
 seed image tag <<EOF
 V1.0_rc-1
 EOF
 
 seed image digest <<EOF
 sha256:$digest
+EOF
+
+seed popularity versions <<EOF
+{"glibc-2.36-9":300000,"glibc-2.37-lib":1e3,"a":0,"a+b-1":2.0,"f--1":5}
+EOF
+
+seed popularity one <<EOF
+{"python3.11-requests-2.28.1":9007199254740992}
 EOF
 
 seed result missing <<EOF
@@ -61,6 +73,13 @@ seed result closure <<EOF
 "references":[]},{"path":"/nix/store/$b-w","narSize":0,"references":[]},{
 "path":"/nix/store/$b-z","narSize":7,"references":[
 "/nix/store/$a-x"]}],"contents":"/nix/store/$b-z","system":"x86_64-linux"}
+EOF
+
+seed result prepared <<EOF
+{"runtimeGraph":{"exportReferencesGraph":{"graph":["/nix/store/$a-x"]},"graph":[
+{"path":"/nix/store/$a-x","narSize":3,"closureSize":10,"references":[
+"/nix/store/$b-y"]},{"path":"/nix/store/$b-y","narSize":7,"references":[]}]},
+"symlinkLayer":{"size":10240,"tarHash":"$digest","path":"/nix/store/$b-z"}}
 EOF
 
 seed result prebuilt <<EOF
@@ -123,6 +142,10 @@ cat > json.dict <<EOF
 "\\"closureSize\\":"
 "\\"references\\":"
 "\\"contents\\":"
+"\\"runtimeGraph\\":"
+"\\"symlinkLayer\\":"
+"\\"tarHash\\":"
+"\\"size\\":"
 "\\"system\\":"
 "\\"digest\\":"
 "\\"md5\\":"
@@ -155,6 +178,7 @@ fuzz() {
 }
 
 fuzz image -max_len=300
+fuzz popularity -max_len=1024 -dict=json.dict
 fuzz result -max_len=4096 -dict=json.dict
 fuzz text -max_len=2048
 fuzz type -max_len=2048 -dict=json.dict

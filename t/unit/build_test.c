@@ -36,6 +36,7 @@
 #define CONTENTS   "/nix/store/44444444444444444444444444444444-contents"
 #define RESULT     "/nix/store/55555555555555555555555555555555-result.json"
 #define BLOBS      "/nix/store/66666666666666666666666666666666-blobs"
+#define TARBALL    "/nix/store/77777777777777777777777777777777-layer.tar"
 
 /* The digest of the fixture's image: what it must be on every machine. */
 
@@ -104,6 +105,7 @@ static char *blob(const char *name, const char *text);
 static void make_prebuilt(const char *manifest, const char *name,
     const char *md5);
 static char *prebuilt_manifest(size_t layer_size);
+static char *make_prepared(const char *members);
 static void *builder(void *data);
 static void *canceler(void *data);
 
@@ -342,6 +344,71 @@ bad_records_are_replaced(void **state)
 
 
 static void
+popularity(void **state)
+{
+    char                 digest[NIXERY_HEX_LEN + 1], key[NIXERY_HEX_LEN + 1];
+    fixture_t           *f;
+    nixery_error_t       err = { 0 };
+    nixery_popularity_t *table;
+
+    static const char    text[] = "{\"libc\": 1000000}";
+
+    f = *state;
+
+    /* the data alone, and all others */
+
+    f->settings.max_layers = 3;
+
+    start(f, "hello");
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 3);
+    memcpy(digest, f->build.digest, sizeof(digest));
+    memcpy(key, f->build.key, sizeof(key));
+
+    /* a table that knows none of them changes the key alone */
+
+    table = nixery_popularity_parse("{}", 2, "\"empty\"", &err);
+    assert_non_null(table);
+
+    start(f, "hello");
+    f->build.popularity = table;
+    assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
+                                      &f->build.revision, table,
+                                      f->build.key),
+                     NIXERY_OK);
+    assert_string_not_equal(f->build.key, key);
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 0);
+    assert_string_equal(f->build.digest, digest);
+
+    /* libc is larger than bash now, and has a layer of its own */
+
+    f->settings.max_layers = 4;
+
+    start(f, "hello");
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 2);
+    memcpy(digest, f->build.digest, sizeof(digest));
+
+    table = nixery_popularity_parse(text, sizeof(text) - 1, "\"text\"", &err);
+    assert_non_null(table);
+
+    start(f, "hello");
+    f->build.popularity = table;
+    assert_built(f);
+    assert_int_equal(f->build.layers_made, 2);
+    assert_string_not_equal(f->build.digest, digest);
+    assert_image_whole(f);
+
+    /* the build's own reference is the last one */
+
+    nixery_build_free(&f->build);
+    assert_null(f->build.popularity);
+    nixery_build_free(&f->build);
+}
+
+
+static void
 prebuilt(void **state)
 {
     char       *config, *layer, *manifest, *text, *path;
@@ -465,6 +532,66 @@ prebuilt_that_lies(void **state)
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "neither the type nor the shape");
     free(manifest);
+}
+
+
+/* What the builder packed is the top layer as it is. */
+
+static void
+prepared(void **state)
+{
+    char       *hash, *key, *path, *text;
+    fixture_t  *f;
+
+    f = *state;
+
+    hash = make_prepared("-C " CONTENTS " .");
+
+    start(f, "hello");
+    assert_built(f);
+    assert_image_whole(f);
+    assert_int_equal(f->build.layers_made, 5);
+    assert_string_equal(f->build.media_type, NIXERY_OCI_MANIFEST);
+
+    run_shell(format("! grep -q SSL_CERT_FILE '%s'/layers/*",
+                     f->storage_path));
+    run_shell(format("cd '%s'/layers && grep -ho 'sha256:[0-9a-f]*' %s |"
+                     " tail -n 1 | cut -c 8- | xargs zcat | cmp - " TARBALL,
+                     f->storage_path, f->build.digest));
+
+    /* known by its hash, whatever its path */
+
+    key = malloc(NIXERY_HEX_LEN + 1);
+    assert_non_null(key);
+    assert_int_equal(nixery_layer_key_tarball(hash, key), NIXERY_OK);
+
+    path = object_path(f, "builds", key);
+    assert_int_equal(access(path, F_OK), 0);
+
+    text = strdup(f->build.digest);
+    start(f, "hello");
+    assert_built(f);
+    assert_int_equal(f->build.layers_reused, 5);
+    assert_string_equal(f->build.digest, text);
+
+    /* what does not fit is found out, and nothing is stored */
+
+    wipe_storage(f);
+
+    run_shell(format("sed -i 's/%s/%064d/' " RESULT, hash, 0));
+    start(f, "hello");
+    assert_failed(f, NIXERY_ERROR_RESULT, "the builder says the SHA-256 of "
+                                          "layer \"" TARBALL "\" is 00");
+    assert_int_equal(f->probe.calls, 0);
+
+    run_shell(format("rm " TARBALL));
+    start(f, "hello");
+    assert_failed(f, NIXERY_ERROR_RESULT, "can't be read: No such file");
+
+    free(text);
+    free(path);
+    free(key);
+    free(hash);
 }
 
 
@@ -840,6 +967,10 @@ keys(void **state)
     char  *env[] = { (char *) "NIXPKGS_ALLOW_UNFREE=1", NULL };
     char  *options[] = { (char *) "system-features", (char *) "kvm", NULL };
 
+    static const char *const  xy[] = { "xy", NULL };
+
+    static const nixery_meta_t  metas[] = { { "ab", xy }, { NULL, NULL } };
+
     f = *state;
     s = f->settings;
     source = f->source;
@@ -857,13 +988,13 @@ keys(void **state)
     assert_key_differs(&s, "abc", key);
     assert_key_differs(&s, "arm64/ab/c", key);
 
-    s.system = "aarch64-linux";
+    s.nix.system = "aarch64-linux";
     assert_key_differs(&s, "ab/c", key);
 
     /* the same system, asked for in two ways */
 
     again = key_of(&s, "ab/c");
-    s.system = "x86_64-linux";
+    s.nix.system = "x86_64-linux";
     free(key);
     key = key_of(&s, "arm64/ab/c");
     assert_string_equal(again, key);
@@ -900,7 +1031,18 @@ keys(void **state)
 
     s.nix.options = options;
     assert_key_differs(&s, "ab/c", key);
+    s.nix.options = f->settings.nix.options;
 
+    /* what a meta-package stands for */
+
+    s.metas = metas;
+    assert_key_differs(&s, "ab/c", key);
+    free(key);
+    key = key_of(&s, "ab/c");
+    again = key_of(&s, "xy/c");
+    assert_string_equal(again, key);
+
+    free(again);
     free(key);
 }
 
@@ -940,7 +1082,7 @@ make_fixture(void **state)
     f->source.name = "/packages";
     f->settings.nix.timeout = 60000;
     f->settings.builder_id = "builder";
-    f->settings.system = "x86_64-linux";
+    f->settings.nix.system = "x86_64-linux";
     f->settings.temp_path = f->temp;
     f->settings.max_layers = 94;
     f->settings.storage = &f->probe.st;
@@ -1177,10 +1319,11 @@ start(fixture_t *f, const char *name)
     f->build.settings = &f->settings;
 
     assert_int_equal(nixery_image_parse(&f->build.image, name, strlen(name),
-                                        &f->build.error),
+                                        NULL, &f->build.error),
                      NIXERY_OK);
     assert_int_equal(nixery_build_key(&f->settings, &f->build.image,
-                                      &f->build.revision, f->build.key),
+                                      &f->build.revision, NULL,
+                                      f->build.key),
                      NIXERY_OK);
 
     f->probe.build = &f->build;
@@ -1336,9 +1479,11 @@ key_of(const nixery_settings_t *settings, const char *name)
     key = malloc(NIXERY_HEX_LEN + 1);
     assert_non_null(key);
 
-    assert_int_equal(nixery_image_parse(&image, name, strlen(name), &err),
+    assert_int_equal(nixery_image_parse(&image, name, strlen(name),
+                                        settings->metas, &err),
                      NIXERY_OK);
-    assert_int_equal(nixery_build_key(settings, &image, &revision, key),
+    assert_int_equal(nixery_build_key(settings, &image, &revision,
+                                      NULL, key),
                      NIXERY_OK);
     nixery_image_free(&image);
 
@@ -1417,6 +1562,30 @@ prebuilt_manifest(size_t layer_size)
 }
 
 
+/* The fixture's graph, and a tar of these; returns its SHA-256. */
+
+static char *
+make_prepared(const char *members)
+{
+    char  *hash, *graph;
+
+    run_shell(format("tar -cf " TARBALL " --sort=name %s", members));
+
+    hash = output_of(format("sha256sum < " TARBALL));
+    hash[NIXERY_HEX_LEN] = '\0';
+
+    graph = output_of(format("sed 's/,{\"path\":\"%s.*//; s/.*\"graph\"://' "
+                             RESULT, "[^\"]*-contents"));
+
+    run_shell(format("echo '{\"runtimeGraph\":{\"graph\":%s]},\"symlinkLayer\":"
+                     "{\"path\":\"" TARBALL "\",\"tarHash\":\"%s\",\"size\":'"
+                     "$(stat -c %%s " TARBALL ")'}}' > " RESULT, graph, hash));
+    free(graph);
+
+    return hash;
+}
+
+
 static void *
 builder(void *data)
 {
@@ -1429,10 +1598,10 @@ builder(void *data)
     memset(&build, 0, sizeof(nixery_build_t));
     build.settings = &f->settings;
 
-    if (nixery_image_parse(&build.image, "hello", 5, &build.error)
+    if (nixery_image_parse(&build.image, "hello", 5, NULL, &build.error)
         != NIXERY_OK
         || nixery_build_key(&f->settings, &build.image, &build.revision,
-                            build.key)
+                            NULL, build.key)
            != NIXERY_OK)
     {
         return NULL;
@@ -1599,8 +1768,10 @@ main(int argc, char *const *argv)
         test(always_the_same_digest),
         test(known_images_need_no_nix),
         test(bad_records_are_replaced),
+        test(popularity),
         test(prebuilt),
         test(prebuilt_that_lies),
+        test(prepared),
         test(nix_fails),
         test(system_without_platform),
         test(path_vanishes),

@@ -206,6 +206,10 @@ user_and_password(void **state)
 
     rc = nixery_http_get(&http, &err);
     assert_int_equal(http.status, 401);
+    (void) nixery_http_refused(&http, &err);
+    assert_non_null(strstr(err.message, " answered 401; it wants a user and a "
+                                        "password in the URL"));
+    nixery_error_free(&err);
     assert_got("", &http, &err, rc);
 
     http.user = "me";
@@ -214,6 +218,8 @@ user_and_password(void **state)
     assert_int_equal(http.status, 401);
     (void) nixery_http_refused(&http, &err);
     assert_null(strstr(err.message, "wrong"));
+    assert_non_null(strstr(err.message, "; the URL's user and password are no "
+                                        "good there"));
     nixery_error_free(&err);
     assert_got("", &http, &err, rc);
 
@@ -464,7 +470,8 @@ tls(void **state)
     assert_got("some bytes\n", &http, &err, rc);
 
     env[1] = format("NIX_SSL_CERT_FILE=%s/tls/other.pem", server.dir);
-    assert_no(NIXERY_ERROR_SOURCE, "SSL certificate problem: ", &err,
+    assert_no(NIXERY_ERROR_SOURCE, "; \"nixery_nix_env NIX_SSL_CERT_FILE\" "
+              "says which authorities are trusted", &err,
               nixery_http_get(&http, &err));
 
     free(env[0]);
@@ -485,12 +492,54 @@ tls(void **state)
 
     /* it is for 127.0.0.1 alone */
 
-    set_up(&http, format("https://localhost:%d/file", server.port[1]));
+    set_up(&http, format("https://other.test:%d/file", server.port[1]));
     http.env = trusted;
+    assert_int_equal(nixery_http_get(&http, &err), NIXERY_ERROR);
+    assert_null(strstr(err.message, "authorities"));
     assert_no(NIXERY_ERROR_SOURCE, "SSL: no alternative certificate subject "
-              "name matches target host name 'localhost'", &err,
-              nixery_http_get(&http, &err));
+              "name matches target host name 'other.test'", &err,
+              NIXERY_ERROR);
     free((char *) http.url);
+}
+
+
+/* Where Debian's libcurl looks for them, both as a file and by name. */
+
+static void
+certificates_of_the_system(void **state)
+{
+    int             rc;
+    char           *command, *path, *env[2] = { NULL };
+    nixery_http_t   http;
+    nixery_error_t  err = { 0 };
+
+    (void) state;
+
+    path = format("%s/system", server.dir);
+    command = format("mkdir '%1$s' && cp '%2$s/tls/ca.pem' '%1$s' "
+                     "&& openssl rehash '%1$s' "
+                     "&& cp '%2$s/tls/ca.pem' '%1$s/ca-certificates.crt'",
+                     path, server.dir);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(mount(path, "/etc/ssl/certs", NULL, MS_BIND, NULL), 0);
+
+    set_up(&http, format("https://127.0.0.1:%d/file", server.port[1]));
+    rc = nixery_http_get(&http, &err);
+    assert_got("some bytes\n", &http, &err, rc);
+
+    /* a bundle of one's own is instead of them */
+
+    env[0] = format("NIX_SSL_CERT_FILE=%s/tls/other.pem", server.dir);
+    http.env = env;
+    assert_no(NIXERY_ERROR_SOURCE, "SSL certificate problem: ", &err,
+              nixery_http_get(&http, &err));
+
+    assert_int_equal(umount("/etc/ssl/certs"), 0);
+
+    free((char *) http.url);
+    free(env[0]);
+    free(command);
+    free(path);
 }
 
 
@@ -658,7 +707,7 @@ proxy_for_tls(void **state)
 
         set_up(&http, "https://source.test/file?token=secret");
         http.env = env;
-        assert_no(NIXERY_ERROR_SOURCE, "can't get \"https://source.test/file\": "
+        assert_no(NIXERY_ERROR_SOURCE, "\"https://source.test/file\": "
                   "CONNECT tunnel failed, response 407", &err,
                   nixery_http_get(&http, &err));
 
@@ -693,9 +742,9 @@ proxy_by_the_scheme_of_each_redirect(void **state)
 
     set_up(&http, "http://source.test/file");
     http.env = env;
-    assert_no(NIXERY_ERROR_SOURCE, "\"http://source.test/file\", which leads to "
-              "\"https://other.test/file\": CONNECT tunnel failed, response 403",
-              &err, nixery_http_get(&http, &err));
+    assert_no(NIXERY_ERROR_SOURCE, "\"http://source.test/file\", which leads "
+              "to \"https://other.test/file\": CONNECT tunnel failed, response "
+              "403", &err, nixery_http_get(&http, &err));
 
     fake_stop(&plain);
     fake_stop(&tunnel);
@@ -903,7 +952,7 @@ bytes_as_they_are(void **state)
 
     assert_null(strstr(fake.request, "Accept-Encoding"));
     assert_null(strstr(fake.request, "If-None-Match"));
-    assert_non_null(strstr(fake.request, "User-Agent: ngx_http_nixery_module"));
+    assert_non_null(strstr(fake.request, "User-Agent: nginx-nixery\r\n"));
 }
 
 
@@ -1053,7 +1102,7 @@ name_that_is_never_resolved(void **state)
 
     (void) state;
 
-    path = format("%s/hosts", server.dir);
+    path = format("%s/hosts-pipe", server.dir);
     assert_int_equal(mkfifo(path, 0644), 0);
     assert_int_equal(mount(path, "/etc/hosts", NULL, MS_BIND, NULL), 0);
 
@@ -1250,7 +1299,7 @@ start_server(void **state)
         "    location = /to/ftp { return 302 ftp://127.0.0.1/file; }\n"
         "    location = /to/nonsense { return 302 gopherx://secret/; }\n"
         "    location = /to/password { return 302 http://me:secret@x.test/; }\n"
-        "    location = /to/forbidden { return 302 /forbidden?secret#secret; }\n"
+        "    location = /to/forbidden { return 302 /forbidden?secret; }\n"
         "    location = /to/tls { return 302 https://127.0.0.1:%2$d/seen; }\n"
         "}\n";
 
@@ -1261,6 +1310,11 @@ start_server(void **state)
     path = format("%s/nsswitch.conf", server.dir);
     unit_write(path, "hosts: files\n", 0644);
     assert_int_equal(mount(path, "/etc/nsswitch.conf", NULL, MS_BIND, NULL), 0);
+    free(path);
+
+    path = format("%s/hosts", server.dir);
+    unit_write(path, "127.0.0.1 other.test\n", 0644);
+    assert_int_equal(mount(path, "/etc/hosts", NULL, MS_BIND, NULL), 0);
     free(path);
 
     path = format("%s/tls/users", server.dir);
@@ -1288,6 +1342,7 @@ stop_server(void **state)
     (void) state;
 
     (void) close(unused_fd);
+    assert_int_equal(umount("/etc/hosts"), 0);
     assert_int_equal(umount("/etc/nsswitch.conf"), 0);
     server_stop(&server);
     free(trusted[0]);
@@ -1455,6 +1510,7 @@ main(int argc, char *const *argv)
         cmocka_unit_test(redirect_with_nowhere_to_go),
         cmocka_unit_test(credentials_stay_with_the_host),
         cmocka_unit_test(tls),
+        cmocka_unit_test(certificates_of_the_system),
         cmocka_unit_test(environment_of_the_process),
         cmocka_unit_test(proxies),
         cmocka_unit_test(proxy_for_tls),

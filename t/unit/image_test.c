@@ -18,8 +18,11 @@ typedef struct {
 } case_t;
 
 
+static int parse(nixery_image_t *image, const char *name, size_t len,
+    nixery_error_t *err);
 static void assert_name_refused(const char *name, size_t len,
     const char *message);
+static void assert_refused(nixery_error_t *err, const char *message);
 static void assert_image(const char *name, const char *canonical);
 static void assert_printable(const char *s);
 
@@ -206,26 +209,232 @@ platforms(void **state)
 
     (void) state;
 
-    assert_int_equal(nixery_image_parse(&image, "arm64/shell/git", 15, &err),
-                     NIXERY_OK);
+    assert_int_equal(parse(&image, "arm64/shell/git", 15, &err), NIXERY_OK);
     assert_string_equal(image.system, "aarch64-linux");
     assert_string_equal(image.name,
                         "bashInteractive/coreutils/git/moreutils/nano");
     nixery_image_free(&image);
 
-    assert_int_equal(nixery_image_parse(&image, "shell/arm64/git", 15, &err),
-                     NIXERY_OK);
+    assert_int_equal(parse(&image, "shell/arm64/git", 15, &err), NIXERY_OK);
     assert_string_equal(image.system, "aarch64-linux");
     nixery_image_free(&image);
 
-    assert_int_equal(nixery_image_parse(&image, "git/arm64", 9, &err),
-                     NIXERY_OK);
+    assert_int_equal(parse(&image, "git/arm64", 9, &err), NIXERY_OK);
     assert_null(image.system);
     nixery_image_free(&image);
 
     assert_name_refused("arm64", 5, "image name \"arm64\" names no package, "
                         "only a platform");
     assert_name_refused("arm64/arm64", 11, NULL);
+}
+
+
+static void
+metas(void **state)
+{
+    size_t          i;
+    nixery_error_t  err = { 0 };
+    nixery_image_t  image;
+
+    static const char *const  shell[] = { "zsh", "coreutils", NULL };
+    static const char *const  py[] = {
+        "python3Packages.requests", "python3", "zsh", "python3", NULL
+    };
+    static const char *const  one[] = { "libstdc++5.x'_y", NULL };
+
+    static const nixery_meta_t  list[] = {
+        { "shell", shell }, { "py", py }, { "one-1", one }, { NULL, NULL }
+    };
+
+    static const case_t  cases[] = {
+        { "shell", "coreutils/zsh" },
+        { "shell/git", "coreutils/git/zsh" },
+        { "builder", "bashInteractive/coreutils/moreutils/nano/stdenv" },
+        { "builder/shell",
+          "bashInteractive/coreutils/moreutils/nano/stdenv/zsh" },
+        { "py", "python3/python3Packages.requests/zsh" },
+        { "one-1/shell", "coreutils/libstdc++5.x'_y/zsh" },
+        { "one-1/one-1/one-1", "libstdc++5.x'_y" },
+        { "shell/git/py", "coreutils/git/py/zsh" },
+        { "git/shell", "git/shell" },
+        { "pyx", "pyx" },
+        { "p/py", "p/py" },
+        { NULL, NULL }
+    };
+
+    (void) state;
+
+    for (i = 0; cases[i].text != NULL; i++) {
+        assert_int_equal(nixery_image_parse(&image, cases[i].text,
+                                            strlen(cases[i].text), list, &err),
+                         NIXERY_OK);
+        assert_string_equal(image.name, cases[i].message);
+        assert_null(image.system);
+        nixery_image_free(&image);
+    }
+
+    assert_int_equal(nixery_image_parse(&image, "py/arm64/git", 12, list, &err),
+                     NIXERY_OK);
+    assert_string_equal(image.name, "git/python3/python3Packages.requests/zsh");
+    assert_string_equal(image.system, "aarch64-linux");
+    nixery_image_free(&image);
+
+    /* an empty list is as none */
+
+    assert_int_equal(nixery_image_parse(&image, "shell", 5, &list[3], &err),
+                     NIXERY_OK);
+    assert_string_equal(image.name, "bashInteractive/coreutils/moreutils/nano");
+    nixery_image_free(&image);
+}
+
+
+/* What goes to Nix has to fit into one argument of a program. */
+
+static void
+large_metas(void **state)
+{
+    char             all[3 * NIXERY_META_MAX][NIXERY_PACKAGE_MAX + 1];
+    size_t           i;
+    const char      *packages[3][NIXERY_META_MAX + 1];
+    nixery_meta_t    list[4];
+    nixery_error_t   err = { 0 };
+    nixery_image_t   image;
+
+    (void) state;
+
+    memset(list, 0, sizeof(list));
+    memset(packages, 0, sizeof(packages));
+
+    for (i = 0; i < 3 * NIXERY_META_MAX; i++) {
+        memset(all[i], 'x', NIXERY_PACKAGE_MAX);
+        all[i][NIXERY_PACKAGE_MAX] = '\0';
+        all[i][0] = (char) ('A' + i / 20);
+        all[i][1] = (char) ('A' + i % 20);
+
+        packages[i / NIXERY_META_MAX][i % NIXERY_META_MAX] = all[i];
+    }
+
+    list[0].name = "a";
+    list[0].packages = packages[0];
+    list[1].name = "b";
+    list[1].packages = packages[1];
+    list[2].name = "c";
+    list[2].packages = packages[2];
+
+    assert_int_equal(nixery_image_parse(&image, "a/b/a", 5, list, &err),
+                     NIXERY_OK);
+    assert_int_equal(image.npackages, 2 * NIXERY_META_MAX);
+    assert_int_equal(strlen(image.name), NIXERY_IMAGE_MAX - 1);
+    nixery_image_free(&image);
+
+    assert_int_equal(nixery_image_parse(&image, "a/b/c", 5, list, &err),
+                     NIXERY_ERROR);
+    assert_int_equal(err.kind, NIXERY_ERROR_NAME);
+    assert_string_equal(err.message, "image name \"a/b/c\" stands for 192 "
+                                     "packages, whose names are longer than "
+                                     "32768 bytes");
+    assert_null(image.packages);
+    nixery_error_free(&err);
+}
+
+
+static void
+names_of_metas(void **state)
+{
+    size_t          i;
+    nixery_error_t  err = { 0 };
+
+    static const char  *good[] = {
+        "a", "1", "shell", "tools-2", "a.b", "a__b", "arm64x", "arm", NULL
+    };
+
+    static const case_t  bad[] = {
+        { "", "the meta-package is empty" },
+        { "Shell", "meta-package \"Shell\": \"S\" at byte 1: names are "
+                   "lower-case" },
+        { "a_", "meta-package \"a_\": \"_\" at byte 2: a component ends with "
+                "a letter or a digit" },
+        { "a/b", "meta-package \"a/b\" is more than one component of a name" },
+        { "arm64", "\"arm64\" is a platform and can't be a meta-package" },
+        { "/", NULL },
+        { "-a", NULL },
+        { "a b", NULL },
+        { "caf\xc3\xa9", NULL },
+        { NULL, NULL }
+    };
+
+    (void) state;
+
+    for (i = 0; good[i] != NULL; i++) {
+        assert_int_equal(nixery_meta_check(good[i], strlen(good[i]), &err),
+                         NIXERY_OK);
+    }
+
+    for (i = 0; bad[i].text != NULL; i++) {
+        assert_int_equal(nixery_meta_check(bad[i].text, strlen(bad[i].text),
+                                           &err),
+                         NIXERY_ERROR);
+        assert_refused(&err, bad[i].message);
+    }
+}
+
+
+static void
+packages_of_metas(void **state)
+{
+    char            longest[NIXERY_PACKAGE_MAX + 2];
+    size_t          i;
+    nixery_error_t  err = { 0 };
+
+    static const char  *good[] = {
+        "git", "bashInteractive", "python3Packages.requests", "_1password",
+        "1password", "a.b.c", "libstdc++5", "x'", "a-b", "Z", NULL
+    };
+
+    static const case_t  bad[] = {
+        { "", "the name of a package is empty" },
+        { "-x", "package \"-x\" begins with \"-\"" },
+        { "--option", NULL },
+        { ".a", "package \".a\" has an attribute without a name" },
+        { "a.", NULL },
+        { "a..b", "package \"a..b\" has an attribute without a name" },
+        { ".", NULL },
+        { "a b", "package \"a b\" is not made of letters, digits, \".\", "
+                 "\"_\", \"-\", \"+\" and \"'\"" },
+        { "a\nb", "package \"a b\" is not made of letters, digits, \".\", "
+                  "\"_\", \"-\", \"+\" and \"'\"" },
+        { "a/b", NULL },
+        { "a\"b", NULL },
+        { "${x}", NULL },
+        { "a\\b", NULL },
+        { "a,b", NULL },
+        { "caf\xc3\xa9", NULL },
+        { NULL, NULL }
+    };
+
+    (void) state;
+
+    for (i = 0; good[i] != NULL; i++) {
+        assert_int_equal(nixery_package_check(good[i], strlen(good[i]), &err),
+                         NIXERY_OK);
+    }
+
+    for (i = 0; bad[i].text != NULL; i++) {
+        assert_int_equal(nixery_package_check(bad[i].text, strlen(bad[i].text),
+                                              &err),
+                         NIXERY_ERROR);
+        assert_refused(&err, bad[i].message);
+    }
+
+    memset(longest, 'x', sizeof(longest));
+    assert_int_equal(nixery_package_check(longest, 255, &err), NIXERY_OK);
+    assert_int_equal(nixery_package_check(longest, 256, &err), NIXERY_ERROR);
+    assert_non_null(strstr(err.message, "xx\" is 256 bytes long, more than "
+                                        "255"));
+    assert_refused(&err, NULL);
+
+    assert_int_equal(nixery_package_check("a\0b", 3, &err), NIXERY_ERROR);
+    assert_refused(&err, NULL);
 }
 
 
@@ -241,7 +450,7 @@ length_of_names(void **state)
 
     memset(name, 'a', sizeof(name));
 
-    assert_int_equal(nixery_image_parse(&image, name, 255, &err), NIXERY_OK);
+    assert_int_equal(parse(&image, name, 255, &err), NIXERY_OK);
     assert_int_equal(strlen(image.name), 255);
     nixery_image_free(&image);
 
@@ -261,7 +470,7 @@ length_of_names(void **state)
         }
     }
 
-    assert_int_equal(nixery_image_parse(&image, name, 255, &err), NIXERY_OK);
+    assert_int_equal(parse(&image, name, 255, &err), NIXERY_OK);
     assert_int_equal(image.npackages, 36);
     nixery_image_free(&image);
 }
@@ -289,8 +498,7 @@ many_packages(void **state)
         p += sprintf(p, "%c%d/", 'z' - i % 26, i / 26);
     }
 
-    assert_int_equal(nixery_image_parse(&image, name, p - name - 1, &err),
-                     NIXERY_OK);
+    assert_int_equal(parse(&image, name, p - name - 1, &err), NIXERY_OK);
     assert_int_equal(image.npackages, 26 + i);
     assert_null(image.packages[image.npackages]);
 
@@ -305,7 +513,7 @@ many_packages(void **state)
         name[i * 2 + 1] = '/';
     }
 
-    assert_int_equal(nixery_image_parse(&image, name, 255, &err), NIXERY_OK);
+    assert_int_equal(parse(&image, name, 255, &err), NIXERY_OK);
     assert_string_equal(image.name, "7");
     nixery_image_free(&image);
 }
@@ -338,7 +546,7 @@ every_short_name(void **state)
 
             name[len] = '\0';
 
-            if (nixery_image_parse(&image, name, len, &err) == NIXERY_OK) {
+            if (parse(&image, name, len, &err) == NIXERY_OK) {
                 assert_int_equal(regexec(&re, name, 0, NULL, 0), 0);
                 nixery_image_free(&image);
 
@@ -493,14 +701,22 @@ freed_twice(void **state)
 }
 
 
+/* Without meta-packages but those that are there anyway. */
+
+static int
+parse(nixery_image_t *image, const char *name, size_t len, nixery_error_t *err)
+{
+    return nixery_image_parse(image, name, len, NULL, err);
+}
+
+
 static void
 assert_name_refused(const char *name, size_t len, const char *message)
 {
     nixery_error_t  err = { 0 };
     nixery_image_t  image;
 
-    assert_int_equal(nixery_image_parse(&image, name, len, &err),
-                     NIXERY_ERROR);
+    assert_int_equal(parse(&image, name, len, &err), NIXERY_ERROR);
     assert_int_equal(err.kind, NIXERY_ERROR_NAME);
     assert_null(image.packages);
     assert_null(image.name);
@@ -514,6 +730,21 @@ assert_name_refused(const char *name, size_t len, const char *message)
 }
 
 
+/* By name; of the message, whatever it is if NULL.  Frees the error. */
+
+static void
+assert_refused(nixery_error_t *err, const char *message)
+{
+    assert_int_equal(err->kind, NIXERY_ERROR_NAME);
+
+    if (message != NULL) {
+        assert_string_equal(err->message, message);
+    }
+
+    nixery_error_free(err);
+}
+
+
 static void
 assert_image(const char *name, const char *canonical)
 {
@@ -521,8 +752,7 @@ assert_image(const char *name, const char *canonical)
     nixery_error_t  err = { 0 };
     nixery_image_t  image;
 
-    assert_int_equal(nixery_image_parse(&image, name, strlen(name), &err),
-                     NIXERY_OK);
+    assert_int_equal(parse(&image, name, strlen(name), &err), NIXERY_OK);
     assert_int_equal(err.kind, NIXERY_ERROR_NONE);
     assert_string_equal(image.name, canonical);
     assert_null(image.packages[image.npackages]);
@@ -555,6 +785,10 @@ main(void)
         cmocka_unit_test(malformed_names),
         cmocka_unit_test(canonical_names),
         cmocka_unit_test(platforms),
+        cmocka_unit_test(metas),
+        cmocka_unit_test(large_metas),
+        cmocka_unit_test(names_of_metas),
+        cmocka_unit_test(packages_of_metas),
         cmocka_unit_test(length_of_names),
         cmocka_unit_test(many_packages),
         cmocka_unit_test(every_short_name),

@@ -25,8 +25,12 @@ typedef struct {
 static nixery_result_t *closure(const row_t *rows, size_t n);
 static void release(nixery_result_t *result);
 static char *describe(const nixery_plan_t *plan);
+static char *describe_popular(const row_t *rows, size_t n, size_t max,
+    const char *table);
 static void assert_plan(const row_t *rows, size_t n, size_t max,
     const char *expected);
+static void assert_popular(const row_t *rows, size_t n, size_t max,
+    const char *table, const char *expected);
 static void key_of(const char *const *paths, size_t n, char *key);
 static unsigned next(unsigned *seed, unsigned below);
 static void random_rows(row_t *rows, char (*references)[NODES + 1],
@@ -97,6 +101,71 @@ use_counts_as_size(void **state)
 
 
 static void
+popularity_counts_as_use(void **state)
+{
+    char      *table, *plans[54];
+    size_t     i, k;
+    uint64_t   count;
+
+    /* a is used by two, b is larger, c smaller than both */
+
+    static const row_t  rows[] = {
+        { 'a', 100, "" },
+        { 'b', 120, "" },
+        { 'c', 80, "" },
+        { 'd', 10, "a" },
+        { 'e', 10, "a" }
+    };
+
+    static const char *const  same[] = {
+        "{}",
+        "{\"x\": 1000000, \"\": 5}",
+        "{\"a\": 0, \"b\": 0, \"c\": 0}",
+        "{\"a\": 1}",                       /* two uses, as many as here */
+        "{\"a\": 1000, \"b\": 1000, \"c\": 1000}"
+    };
+
+    (void) state;
+
+    assert_popular(rows, 5, 5, NULL, "b a c de");
+    assert_popular(rows, 5, 3, NULL, "b acde");
+
+    for (i = 0; i < sizeof(same) / sizeof(same[0]) - 1; i++) {
+        assert_popular(rows, 5, 5, same[i], "b a c de");
+        assert_popular(rows, 5, 3, same[i], "b acde");
+    }
+
+    assert_popular(rows, 5, 3, same[i], "b acde");
+
+    /* what is popular comes first, the more popular the sooner */
+
+    assert_popular(rows, 5, 3, "{\"a\": 7}", "a bcde");
+    assert_popular(rows, 5, 4, "{\"c\": 255}", "c b ade");
+    assert_popular(rows, 5, 4, "{\"c\": 255, \"a\": 255}", "a c bde");
+    assert_popular(rows, 5, 3, "{\"d\": 9007199254740992}", "b acde");
+    assert_popular(rows, 5, 4, "{\"c-1\": 255, \"d\": 1}", "c b ade");
+
+    /* more never moves a path to a later layer */
+
+    for (i = 0, count = 0; i < 54; i++, count = count ? count * 2 : 1) {
+        table = format("{\"c\": %ju}", (uintmax_t) count);
+        plans[i] = describe_popular(rows, 5, 5, table);
+        free(table);
+
+        assert_true(i == 0 || strchr(plans[i], 'c') - plans[i]
+                              <= strchr(plans[i - 1], 'c') - plans[i - 1]);
+    }
+
+    assert_string_equal(plans[0], "b a c de");
+    assert_string_equal(plans[53], "c b a de");
+
+    for (k = 0; k < i; k++) {
+        free(plans[k]);
+    }
+}
+
+
+static void
 equals_go_by_their_paths(void **state)
 {
     static const row_t  rows[] = {
@@ -129,7 +198,8 @@ contents_are_left_out(void **state)
 
     result = closure(rows, 2);
 
-    assert_int_equal(nixery_plan_make(&plan, result, 94, &err), NIXERY_OK);
+    assert_int_equal(nixery_plan_make(&plan, result, 94, NULL, &err),
+                     NIXERY_OK);
 
     for (i = 0; i < plan.nlayers; i++) {
         assert_string_not_equal(plan.layers[i].paths[0], CONTENTS);
@@ -146,6 +216,39 @@ contents_are_left_out(void **state)
 }
 
 
+/* A builder that packs the top layer itself has no contents. */
+
+static void
+no_contents(void **state)
+{
+    char             *text;
+    nixery_plan_t     plan;
+    nixery_error_t    err = { 0 };
+    nixery_result_t  *result;
+
+    static const row_t  rows[] = { { 'a', 10, "" }, { 'b', 30, "a" } };
+
+    (void) state;
+
+    result = closure(rows, 2);
+
+    free(result->contents);
+    result->contents = NULL;
+    free(result->nodes[2].path);
+    free(result->nodes[2].references);
+    result->nnodes = 2;
+
+    assert_int_equal(nixery_plan_make(&plan, result, 94, NULL, &err),
+                     NIXERY_OK);
+    text = describe(&plan);
+    assert_string_equal(text, "b a");
+
+    free(text);
+    nixery_plan_free(&plan);
+    release(result);
+}
+
+
 static void
 huge_sizes(void **state)
 {
@@ -158,6 +261,11 @@ huge_sizes(void **state)
     (void) state;
 
     assert_plan(rows, 3, 3, "b ac");
+
+    assert_popular(rows, 3, 3, "{\"a\": 2}", "a bc");
+    assert_popular(rows, 3, 3, "{\"a\": 9007199254740991, "
+                   "\"b\": 9007199254740992}", "b ac");
+    assert_popular(rows, 3, 3, "{\"a\": 9007199254740992}", "a bc");
 }
 
 
@@ -181,7 +289,8 @@ any_order_gives_the_same_plan(void **state)
         max = NIXERY_LAYERS_MIN + next(&seed, NIXERY_LAYERS_MAX - 1);
 
         result = closure(rows, NODES);
-        assert_int_equal(nixery_plan_make(&plan, result, max, &err), NIXERY_OK);
+        assert_int_equal(nixery_plan_make(&plan, result, max, NULL, &err),
+                         NIXERY_OK);
 
         /* every path once, in order, and no more layers than allowed */
 
@@ -216,7 +325,8 @@ any_order_gives_the_same_plan(void **state)
         }
 
         result = closure(shuffled, NODES);
-        assert_int_equal(nixery_plan_make(&plan, result, max, &err), NIXERY_OK);
+        assert_int_equal(nixery_plan_make(&plan, result, max, NULL, &err),
+                         NIXERY_OK);
 
         two = describe(&plan);
         assert_string_equal(one, two);
@@ -254,7 +364,8 @@ images_share_layers(void **state)
     results[1] = closure(two, 4);
 
     for (i = 0; i < 2; i++) {
-        assert_int_equal(nixery_plan_make(&plans[i], results[i], 4, &err),
+        assert_int_equal(nixery_plan_make(&plans[i], results[i], 4, NULL,
+                                          &err),
                          NIXERY_OK);
         assert_int_equal(plans[i].nlayers, 3);
         assert_int_equal(nixery_layer_key(&plans[i].layers[0], keys[i]),
@@ -297,6 +408,12 @@ layer_keys(void **state)
     assert_int_equal(nixery_layer_key_top("/nix/store/ab", key), NIXERY_OK);
     assert_string_equal(key, "0edebb5c0f385435846ff8a2cce8af8e"
                              "3f65a56509051f51f6e2fc25ccf5037e");
+
+    assert_int_equal(nixery_layer_key_tarball("/nix/store/ab", other),
+                     NIXERY_OK);
+    assert_string_equal(other, "4213f79a08d64a85e9e1d92da81a7eb2"
+                               "7831c8037df6ab8fd18b08a2942ae49c");
+    assert_string_not_equal(other, key);
 
     /* the lengths count, the kind counts */
 
@@ -406,6 +523,52 @@ describe(const nixery_plan_t *plan)
 }
 
 
+/* table is JSON, or NULL. */
+
+static char *
+describe_popular(const row_t *rows, size_t n, size_t max, const char *table)
+{
+    char                 *text;
+    nixery_plan_t         plan;
+    nixery_error_t        err = { 0 };
+    nixery_result_t      *result;
+    nixery_popularity_t  *popularity;
+
+    result = closure(rows, n);
+
+    popularity = NULL;
+
+    if (table != NULL) {
+        popularity = nixery_popularity_parse(table, strlen(table), "a table",
+                                             &err);
+        assert_non_null(popularity);
+    }
+
+    assert_int_equal(nixery_plan_make(&plan, result, max, popularity, &err),
+                     NIXERY_OK);
+
+    text = describe(&plan);
+
+    nixery_plan_free(&plan);
+    nixery_popularity_release(popularity);
+    release(result);
+
+    return text;
+}
+
+
+static void
+assert_popular(const row_t *rows, size_t n, size_t max, const char *table,
+    const char *expected)
+{
+    char  *text;
+
+    text = describe_popular(rows, n, max, table);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+
 static void
 assert_plan(const row_t *rows, size_t n, size_t max, const char *expected)
 {
@@ -418,7 +581,8 @@ assert_plan(const row_t *rows, size_t n, size_t max, const char *expected)
 
     result = closure(rows, n);
 
-    assert_int_equal(nixery_plan_make(&plan, result, max, &err), NIXERY_OK);
+    assert_int_equal(nixery_plan_make(&plan, result, max, NULL, &err),
+                     NIXERY_OK);
 
     text = describe(&plan);
     assert_string_equal(text, expected);
@@ -497,8 +661,10 @@ main(void)
         cmocka_unit_test(one_each_while_there_is_room),
         cmocka_unit_test(the_small_ones_share_the_last),
         cmocka_unit_test(use_counts_as_size),
+        cmocka_unit_test(popularity_counts_as_use),
         cmocka_unit_test(equals_go_by_their_paths),
         cmocka_unit_test(contents_are_left_out),
+        cmocka_unit_test(no_contents),
         cmocka_unit_test(huge_sizes),
         cmocka_unit_test(any_order_gives_the_same_plan),
         cmocka_unit_test(images_share_layers),

@@ -25,6 +25,8 @@
 #define LINK    "/nix/store/" HASH "-link"
 #define OUT     "/nix/store/" HASH "-out"
 
+#define A       "0123456789abcdef0123456789abcdef01234567"
+
 #define MINUTE  60000
 
 #define count_of(array)  (sizeof(array) / sizeof(array[0]))
@@ -40,6 +42,8 @@ typedef struct {
     nixery_revision_t  revision;
     nixery_image_t     image;
     nixery_cancel_t    cancel;
+    const char        *channel_url;
+    const char        *channel_hash;
     nixery_error_t     err;
     char              *path;
 } fixture_t;
@@ -115,10 +119,38 @@ assert_arguments(fixture_t *f, const char *before, const char *packages,
                     format("--out-link\n%s\n%s"
                            "--argstr\nname\n%s\n--argstr\npackages\n%s\n"
                            "--argstr\npkgSource\npath!/the \"packages\"\n"
+                           "--argstr\nsystem\n%s\n"
                            "%s--argstr\nsrcType\npath\n"
                            "--argstr\nsrcArgs\n/the \"packages\"\n"
                            "/the builder.nix\n",
-                           f->root, before, f->image.name, packages, behind));
+                           f->root, before, f->image.name, packages,
+                           f->image.system ? "aarch64-linux" : "x86_64-linux",
+                           behind));
+}
+
+
+/* The same of another source: options, pkgSource, what follows the system. */
+
+static void
+assert_source(fixture_t *f, const char *options, const char *source,
+    const char *behind)
+{
+    assert_recorded(f, "argv",
+                    format("--out-link\n%s\n%s"
+                           "--argstr\nname\ngit/hello\n"
+                           "--argstr\npackages\n[\"git\",\"hello\"]\n"
+                           "--argstr\npkgSource\n%s\n"
+                           "--argstr\nsystem\naarch64-linux\n%s"
+                           "/the builder.nix\n",
+                           f->root, options, source, behind));
+}
+
+
+static void
+set_revision(fixture_t *f, const char *ref, const char *id)
+{
+    (void) strcpy(f->revision.ref, ref);
+    (void) strcpy(f->revision.id, id);
 }
 
 
@@ -181,7 +213,7 @@ set_image(fixture_t *f, const char *name)
 {
     nixery_image_free(&f->image);
     assert_int_equal(nixery_image_parse(&f->image, name, strlen(name),
-                                        &f->err),
+                                        NULL, &f->err),
                      NIXERY_OK);
 }
 
@@ -208,6 +240,8 @@ build(fixture_t *f)
 
     request.image = &f->image;
     request.revision = &f->revision;
+    request.channel_url = f->channel_url;
+    request.channel_hash = f->channel_hash;
     request.root = f->root;
 
     assert_int_equal(nixery_fetch_open(&fetch, &f->err), NIXERY_OK);
@@ -270,6 +304,7 @@ make_fixture(void **state)
     f->nix.program = f->script;
     f->nix.builder = "/the builder.nix";
     f->nix.source = &f->source;
+    f->nix.system = "x86_64-linux";
     f->source.name = "/the \"packages\"";
     f->nix.timeout = MINUTE;
 
@@ -337,7 +372,185 @@ arguments(void **state)
     builds(f);
     assert_arguments(f, "--option\ncores\n2\n--option\nsubstituters\n\n"
                         "--option\nx\n--option\n",
-                     "[\"hello\"]", "--argstr\nsystem\naarch64-linux\n");
+                     "[\"hello\"]", "");
+}
+
+
+#define REVISION  "--argstr\nrevision\n" A "\n"
+#define TTL       "--option\ntarball-ttl\n0\n"
+
+static void
+git_arguments(void **state)
+{
+    fixture_t  *f;
+
+    static char  *options[] = {
+        (char *) "cores", (char *) "2", NULL
+    };
+
+    static char  *own[] = {
+        (char *) "tarball-ttl", (char *) "60", (char *) "cores", (char *) "2",
+        NULL
+    };
+
+    static char  *near[] = {
+        (char *) "tarball-ttl-x", (char *) "tarball-ttl", NULL
+    };
+
+    f = *state;
+
+    f->source.kind = NIXERY_SOURCE_GIT;
+    f->source.name = "https://host/a";
+    f->source.shown = "https://host/a";
+    set_image(f, "arm64/git/hello");
+
+    /* a branch, by its name; and what Nix has of it may be old */
+
+    set_revision(f, "refs/heads/a/b", A);
+    builds(f);
+    assert_source(f, TTL, "git!https://host/a!a/b",
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"https://host/a\","
+                  "\"ref\":\"refs/heads/a/b\",\"rev\":\"" A "\"}\n"
+                  REVISION);
+
+    f->nix.options = options;
+    set_revision(f, "refs/tags/v1", A);
+    builds(f);
+    assert_source(f, "--option\ncores\n2\n" TTL,
+                  "git!https://host/a!refs/tags/v1",
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"https://host/a\","
+                  "\"ref\":\"refs/tags/v1\",\"rev\":\"" A "\"}\n"
+                  REVISION);
+
+    /* unless an operator knows better */
+
+    f->nix.options = own;
+    set_revision(f, "HEAD", A);
+    builds(f);
+    assert_source(f, "--option\ntarball-ttl\n60\n--option\ncores\n2\n",
+                  "git!https://host/a!HEAD",
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"https://host/a\","
+                  "\"ref\":\"HEAD\",\"rev\":\"" A "\"}\n" REVISION);
+
+    f->nix.options = near;
+    builds(f);
+    assert_source(f, "--option\ntarball-ttl-x\ntarball-ttl\n" TTL,
+                  "git!https://host/a!HEAD",
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"https://host/a\","
+                  "\"ref\":\"HEAD\",\"rev\":\"" A "\"}\n" REVISION);
+
+    /* a commit stays what it is */
+
+    f->nix.options = NULL;
+    f->source.name = "file:///a \"b\"";
+    f->source.submodules = 1;
+    set_revision(f, "", A);
+    builds(f);
+    assert_source(f, "", "git!file:///a \"b\"!" A,
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"file:///a \\\"b\\\"\","
+                  "\"rev\":\"" A "\"}\n" REVISION
+                  "--argstr\nsubmodules\ntrue\n");
+
+    f->nix.options = own;
+    builds(f);
+    assert_source(f, "--option\ntarball-ttl\n60\n--option\ncores\n2\n",
+                  "git!file:///a \"b\"!" A,
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"file:///a \\\"b\\\"\","
+                  "\"rev\":\"" A "\"}\n" REVISION
+                  "--argstr\nsubmodules\ntrue\n");
+}
+
+
+static void
+channel_arguments(void **state)
+{
+    fixture_t  *f;
+
+    f = *state;
+
+    f->source.kind = NIXERY_SOURCE_CHANNEL;
+    f->source.name = "nixos-unstable";
+    f->source.url = "https://host/$channel.tar.gz";
+    f->source.shown = "https://host/";
+    set_image(f, "arm64/git/hello");
+
+    set_revision(f, "nixos-unstable", A);
+    builds(f);
+    assert_source(f, TTL, "nixpkgs!nixos-unstable",
+                  "--argstr\nsrcType\nnixpkgs\n--argstr\nsrcArgs\n" A "\n"
+                  REVISION);
+
+    /* what is known of its content, and where that is */
+
+    f->channel_url = "file:///a b";
+    f->channel_hash = "sha256-x";
+    set_revision(f, "nixos-unstable", "sha256:0123");
+    builds(f);
+    assert_source(f, TTL, "nixpkgs!nixos-unstable",
+                  "--argstr\nsrcType\nnixpkgs\n"
+                  "--argstr\nsrcArgs\nnixos-unstable\n"
+                  "--argstr\nrevision\nsha256:0123\n"
+                  "--argstr\nchannelUrl\nfile:///a b\n"
+                  "--argstr\nchannelHash\nsha256-x\n");
+
+    /* a commit */
+
+    f->channel_hash = NULL;
+    f->source.name = A;
+    set_revision(f, "", A);
+    builds(f);
+    assert_source(f, "", "nixpkgs!" A,
+                  "--argstr\nsrcType\nnixpkgs\n--argstr\nsrcArgs\n" A "\n"
+                  REVISION "--argstr\nchannelUrl\nfile:///a b\n");
+}
+
+
+/* All that there may be, with packages to be skipped; a checkout's commit. */
+
+static void
+most_arguments(void **state)
+{
+    fixture_t  *f;
+
+    f = *state;
+
+    f->source.kind = NIXERY_SOURCE_GIT;
+    f->source.name = "https://host/a";
+    f->source.shown = "https://host/a";
+    f->source.submodules = 1;
+    f->channel_url = "u";
+    f->channel_hash = "h";
+    set_revision(f, "refs/heads/b", A);
+    set_image(f, "arm64/git/hello");
+    set_script(f, "evaluate git no; echo " RESULT);
+
+    builds(f);
+    assert_source(f, TTL, "git!https://host/a!b",
+                  "--argstr\nskip\n{\"git\":\"no\"}\n"
+                  "--argstr\nsrcType\ngit\n"
+                  "--argstr\nsrcArgs\n{\"url\":\"https://host/a\","
+                  "\"ref\":\"refs/heads/b\",\"rev\":\"" A "\"}\n"
+                  REVISION "--argstr\nsubmodules\ntrue\n"
+                  "--argstr\nchannelUrl\nu\n--argstr\nchannelHash\nh\n");
+
+    /* which is for people, not for Nix */
+
+    memset(&f->source, 0, sizeof(nixery_source_t));
+    f->source.name = "/the \"packages\"";
+    f->channel_url = NULL;
+    f->channel_hash = NULL;
+    set_revision(f, "", A "-dirty");
+    set_image(f, "git/hello");
+    set_script(f, "echo " RESULT);
+
+    builds(f);
+    assert_arguments(f, "", "[\"git\",\"hello\"]", "");
 }
 
 
@@ -589,6 +802,96 @@ failures(void **state)
         fails(f, cases[i].kind, cases[i].message, cases[i].log);
         assert_int_equal(runs(f), 1);
     }
+}
+
+
+/* What is wrong with a source is no fault of Nix, if it is one of git. */
+
+static void
+git_failures(void **state)
+{
+    char       *message;
+    size_t      i, kind;
+    fixture_t  *f;
+
+#define GONE    "Cannot find Git revision '" A "' in ref 'refs/heads/main' of" \
+                " repository 'https://host/a'! Please make sure that the rev"  \
+                " exists"
+#define FAILED  "program 'git' failed with exit code 128"
+
+    static const struct {
+        const char      *body;
+        nixery_error_e   kind;
+        const char      *message;
+        const char      *other;      /* of a source of another kind */
+    } cases[] = {
+        { "echo \"error: " GONE "\" >&2; exit 1", NIXERY_ERROR_REF,
+          "git repository \"https://host/a\" has no commit " A, GONE },
+
+        { "echo \"fatal: unable to access 'https://host/a/': refused\" >&2;"
+          "echo \"error: " FAILED "\" >&2; exit 1", NIXERY_ERROR_SOURCE,
+          "can't fetch " A " of git repository \"https://host/a\": unable to"
+          " access 'https://host/a/': refused", FAILED },
+
+        { "echo 'Host key verification failed.' >&2;"
+          "echo 'fatal: Could not read from remote repository.' >&2;"
+          "echo >&2; echo 'Please make sure' >&2;"
+          "echo \"error: " FAILED "\" >&2; exit 1", NIXERY_ERROR_SOURCE,
+          "can't fetch " A " of git repository \"https://host/a\": Host key"
+          " verification failed.", FAILED },
+
+        { "echo \"error: " FAILED "\" >&2; exit 1", NIXERY_ERROR_SOURCE,
+          "can't fetch " A " of git repository \"https://host/a\": error: "
+          FAILED, FAILED },
+
+        { "echo \"fatal: no hunter2 at https://ann:pw@host/a\" >&2;"
+          "echo \"error: " FAILED "\" >&2; exit 1", NIXERY_ERROR_SOURCE,
+          "can't fetch " A " of git repository \"https://host/a\": no *******"
+          " at https://host/a", FAILED },
+    };
+
+    static const char *const  secrets[] = { "hunter2", NULL };
+
+    f = *state;
+
+    f->source.secrets = secrets;
+    f->source.name = "https://host/a";
+    f->source.shown = "https://host/a";
+    set_revision(f, "refs/heads/main", A);
+
+    for (i = 0; i < count_of(cases); i++) {
+        set_script(f, cases[i].body);
+
+        f->source.kind = NIXERY_SOURCE_GIT;
+        fails(f, cases[i].kind, cases[i].message, NULL);
+        assert_int_equal(runs(f), 1);
+
+        for (kind = NIXERY_SOURCE_PATH; kind < NIXERY_SOURCE_GIT; kind++) {
+            f->source.kind = kind;
+            message = format("nix-build failed with exit code 1: %s",
+                             cases[i].other);
+            assert_int_equal(build(f), NIXERY_ERROR);
+            assert_int_equal(f->err.kind, NIXERY_ERROR_NIX);
+            assert_string_equal(f->err.message, message);
+            free(message);
+        }
+    }
+
+    f->source.kind = NIXERY_SOURCE_GIT;
+
+    /* another commit, a submodule's; or a builder that says the same */
+
+    set_script(f, "echo \"error: Cannot find Git revision 'x' in ref 'y'\" >&2;"
+                  "exit 1");
+    fails(f, NIXERY_ERROR_NIX,
+          "nix-build failed with exit code 1: Cannot find Git revision 'x' in"
+          " ref 'y'", "error: Cannot find Git revision 'x' in ref 'y'");
+
+    set_script(f, "echo \"error: builder for 'x' failed\" >&2;"
+                  "echo \"       > error: " FAILED "\" >&2; exit 100");
+    fails(f, NIXERY_ERROR_NIX,
+          "a package failed to build: builder for 'x' failed",
+          "error: builder for 'x' failed\n       > error: " FAILED);
 }
 
 
@@ -943,10 +1246,14 @@ main(int argc, char *const *argv)
 
     const struct CMUnitTest  tests[] = {
         test(arguments),
+        test(git_arguments),
+        test(channel_arguments),
+        test(most_arguments),
         test(environment),
         test(printed),
         cmocka_unit_test(store_paths),
         test(failures),
+        test(git_failures),
         test(last_lines),
         test(cannot_be_run),
         test(culprits),

@@ -17,6 +17,8 @@
 #define D  "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
 #define E  "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
 
+#define LABEL   "\"org.opencontainers.image."
+
 #define DOCKER  "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -80,6 +82,40 @@ bare_config(void **state)
 }
 
 
+/* Of a top layer that is not looked into. */
+
+static void
+told_config(void **state)
+{
+    size_t               i;
+    nixery_buf_t         json = { 0 };
+    nixery_error_t       err = { 0 };
+    nixery_oci_image_t   image = { 0 };
+
+    (void) state;
+
+    image.system = "x86_64-linux";
+    image.title = "a/b";
+    image.layers = layers;
+    image.nlayers = 2;
+
+    for (i = 0; i < 4; i++) {
+        image.bash = i & 1;
+        image.ca = i >> 1;
+
+        assert_int_equal(nixery_oci_config(&image, &json, &err), NIXERY_OK);
+
+        assert_int_equal(!strstr(json.data, "\"Cmd\":[\"/bin/bash\"]"),
+                         !image.bash);
+        assert_int_equal(!strstr(json.data, "\"SSL_CERT_FILE=/etc/ssl/certs/"
+                                            "ca-bundle.crt\",\"NIX_SSL"),
+                         !image.ca);
+
+        nixery_buf_free(&json);
+    }
+}
+
+
 static void
 platforms(void **state)
 {
@@ -117,6 +153,55 @@ platforms(void **state)
         assert_int_equal(err.kind, NIXERY_ERROR_RESULT);
         assert_non_null(strstr(err.message, none[i]));
         nixery_error_free(&err);
+    }
+}
+
+
+static void
+labels(void **state)
+{
+    char                *expected;
+    size_t               i;
+    nixery_buf_t         json;
+    nixery_error_t       err = { 0 };
+    nixery_oci_image_t   image = { 0 };
+
+    static const struct {
+        const char  *revision;
+        const char  *source;
+        const char  *labels;
+    } cases[] = {
+        { NULL, NULL, "" },
+        { "0123", NULL, "," LABEL "revision\":\"0123\"" },
+        { "0123-dirty", "https://host/a",
+          "," LABEL "revision\":\"0123-dirty\","
+          LABEL "source\":\"https://host/a\"" },
+        { NULL, "file:///a\"b\\c",
+          "," LABEL "source\":\"file:///a\\\"b\\\\c\"" },
+        { "", "", "," LABEL "revision\":\"\"," LABEL "source\":\"\"" },
+    };
+
+    image.system = "x86_64-linux";
+    image.title = "a/b";
+    image.contents = *state;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        memset(&json, 0, sizeof(nixery_buf_t));
+
+        image.revision = cases[i].revision;
+        image.source = cases[i].source;
+
+        assert_int_equal(nixery_oci_config(&image, &json, &err), NIXERY_OK);
+        assert_int_not_equal(asprintf(&expected, "\"Labels\":{" LABEL
+                                      "title\":\"a/b\"%s}}", cases[i].labels),
+                             -1);
+
+        if (strstr(json.data, expected) == NULL) {
+            fail_msg("%s is not in %s", expected, json.data);
+        }
+
+        free(expected);
+        nixery_buf_free(&json);
     }
 }
 
@@ -419,7 +504,10 @@ main(void)
                                         remove_contents),
         cmocka_unit_test_setup_teardown(bare_config, make_contents,
                                         remove_contents),
+        cmocka_unit_test(told_config),
         cmocka_unit_test_setup_teardown(platforms, make_contents,
+                                        remove_contents),
+        cmocka_unit_test_setup_teardown(labels, make_contents,
                                         remove_contents),
         cmocka_unit_test(whole_manifest),
         cmocka_unit_test(types_of_manifests),

@@ -49,6 +49,12 @@
 
 #define ENTRY(fields)  "\"" HEX("1") "\":{" fields "}"
 
+#define TARBALL(path, hash, size)                                            \
+    "{\"size\":" size ",\"tarHash\":\"" hash "\",\"path\":\"" path "\"}"
+
+#define PREPARED(nodes, layer)                                               \
+    "{\"runtimeGraph\":{\"graph\":[" nodes "]},\"symlinkLayer\":" layer "}"
+
 #define PREBUILT(manifest, locations)                                        \
     "{\"manifest\":" manifest ",\"layerLocations\":{" locations "}}"
 
@@ -175,10 +181,14 @@ no_form(void **state)
     malformed("[]", "it is not an object");
     malformed("\"error\"", "it is not an object");
     malformed("null", "it is not an object");
-    malformed("{}", "it has none of the keys \"error\", \"manifest\" and"
-              " \"graph\"");
+    malformed("{}", "it has none of the keys \"error\", \"manifest\","
+              " \"graph\" and \"runtimeGraph\"");
     malformed("{\"Error\":\"x\",\"GRAPH\":[],\"Manifest\":{}}",
-              "it has none of the keys \"error\", \"manifest\" and \"graph\"");
+              "it has none of the keys \"error\", \"manifest\", \"graph\" and"
+              " \"runtimeGraph\"");
+    malformed("{\"symlinkLayer\":{}}",
+              "it has none of the keys \"error\", \"manifest\", \"graph\" and"
+              " \"runtimeGraph\"");
 
     refused("", NIXERY_ERROR_RESULT,
             "the builder's result is not valid JSON: it ends too early, at"
@@ -491,6 +501,117 @@ many_paths(void **state)
                   100001, "]}");
     malformed(text, "\"graph\" has 100001 paths, at most 100000 are taken");
     free(text);
+}
+
+
+static void
+prepared(void **state)
+{
+    nixery_result_t  result;
+
+    (void) state;
+
+    /* all that a derivation's attributes have */
+
+    accepted(&result,
+             "{\"runtimeGraph\":{\"PATH\":\"/nix/store/x/bin\","
+             "\"builder\":\"" PATH("7", "builder") "\","
+             "\"exportReferencesGraph\":{\"graph\":[\"" PATH("1", "b") "\"]},"
+             "\"graph\":["
+             "{\"closureSize\":12,\"narHash\":\"sha256:0\",\"narSize\":7,"
+             "\"path\":\"" PATH("1", "b") "\",\"references\":["
+             "\"" PATH("0", "a") "\",\"" PATH("1", "b") "\"]},"
+             "{\"closureSize\":5,\"narHash\":\"sha256:1\",\"narSize\":5,"
+             "\"path\":\"" PATH("0", "a") "\",\"references\":[]}],"
+             "\"name\":\"runtime-graph.json\",\"system\":\"x86_64-linux\"},"
+             "\"symlinkLayer\":" TARBALL(PATH("2", "symlink-layer.tar"),
+                                         HEX("e"), "10240") "}");
+
+    assert_int_equal(result.form, NIXERY_RESULT_CLOSURE);
+    assert_null(result.contents);
+    assert_null(result.system);
+    assert_string_equal(result.tarball.path, PATH("2", "symlink-layer.tar"));
+    assert_string_equal(result.tarball.hash, HEX("e"));
+    assert_true(result.tarball.size == 10240);
+
+    assert_int_equal(result.nnodes, 2);
+    assert_string_equal(result.nodes[0].path, PATH("0", "a"));
+    assert_string_equal(result.nodes[1].path, PATH("1", "b"));
+    assert_true(result.nodes[1].nar_size == 7);
+    assert_true(result.nodes[1].closure_size == 12);
+    assert_int_equal(result.nodes[1].nreferences, 1);
+    assert_int_equal(result.nodes[1].references[0], 0);
+
+    assert_ptr_equal(nixery_result_find(&result, PATH("1", "b")),
+                     &result.nodes[1]);
+    assert_null(nixery_result_find(&result, PATH("2", "b")));
+
+    nixery_result_free(&result);
+
+    /* a form of ours comes first */
+
+    accepted(&result, GRAPH(C, ",\"runtimeGraph\":1"));
+    assert_string_equal(result.contents, PATH("0", "c"));
+    assert_null(result.tarball.path);
+    nixery_result_free(&result);
+
+    accepted(&result, PREPARED("", TARBALL(PATH("0", "t"), HEX("0"), "0")));
+    assert_int_equal(result.nnodes, 0);
+    nixery_result_free(&result);
+}
+
+
+static void
+prepared_of_wrong_types(void **state)
+{
+    size_t  i;
+
+    static const struct {
+        const char  *text;
+        const char  *message;
+    } cases[] = {
+        { "{\"runtimeGraph\":[]}", "\"runtimeGraph\" is not an object" },
+        { "{\"runtimeGraph\":{}}", "\"symlinkLayer\" is not an object" },
+        { "{\"runtimeGraph\":{},\"symlinkLayer\":\"" PATH("0", "t") "\"}",
+          "\"symlinkLayer\" is not an object" },
+        { "{\"runtimeGraph\":{},\"symlinkLayer\":{}}",
+          "\"graph\" is not a list" },
+        { PREPARED("1", "{}"),
+          "an entry of \"graph\" has no \"path\" that is a store path" },
+        { PREPARED(C "," C, "{}"),
+          "\"graph\" has \"" PATH("0", "c") "\" twice" },
+        { PREPARED(C, "{}"),
+          "\"path\" of \"symlinkLayer\" is not a store path" },
+        { PREPARED(C, "{\"path\":1}"),
+          "\"path\" of \"symlinkLayer\" is not a store path" },
+        { PREPARED(C, "{\"path\":\"/etc/passwd\"}"),
+          "\"path\" of \"symlinkLayer\" is not a store path" },
+        { PREPARED(C, "{\"path\":\"" PATH("0", "t") "/layer.tar\"}"),
+          "\"path\" of \"symlinkLayer\" is not a store path" },
+        { PREPARED(C, "{\"path\":\"" PATH("0", "t") "/../../../etc\"}"),
+          "\"path\" of \"symlinkLayer\" is not a store path" },
+        { PREPARED(C, "{\"path\":\"" PATH("0", "t") "\"}"),
+          "\"tarHash\" of \"symlinkLayer\" is not a SHA-256 in hexadecimal" },
+        { PREPARED(C, TARBALL(PATH("0", "t"), "sha256:" HEX("0"), "1")),
+          "\"tarHash\" of \"symlinkLayer\" is not a SHA-256 in hexadecimal" },
+        { PREPARED(C, TARBALL(PATH("0", "t"), HEX("A"), "1")),
+          "\"tarHash\" of \"symlinkLayer\" is not a SHA-256 in hexadecimal" },
+        { PREPARED(C, "{\"path\":\"" PATH("0", "t") "\",\"tarHash\":1}"),
+          "\"tarHash\" of \"symlinkLayer\" is not a SHA-256 in hexadecimal" },
+        { PREPARED(C, TARBALL(PATH("0", "t"), HEX("0"), "-1")),
+          "\"size\" of \"symlinkLayer\" is not a size in bytes" },
+        { PREPARED(C, TARBALL(PATH("0", "t"), HEX("0"), "\"1\"")),
+          "\"size\" of \"symlinkLayer\" is not a size in bytes" },
+        { PREPARED(C, "{\"path\":\"" PATH("0", "t") "\",\"tarHash\":\""
+                   HEX("0") "\"}"),
+          "\"size\" of \"symlinkLayer\" is not a size in bytes" },
+    };
+
+    (void) state;
+
+    for (i = 0; i < count_of(cases); i++) {
+        malformed(cases[i].text, cases[i].message);
+    }
 }
 
 
@@ -808,6 +929,8 @@ main(void)
         cmocka_unit_test(closures_of_wrong_types),
         cmocka_unit_test(sizes),
         cmocka_unit_test(many_paths),
+        cmocka_unit_test(prepared),
+        cmocka_unit_test(prepared_of_wrong_types),
         cmocka_unit_test(prebuilt),
         cmocka_unit_test(prebuilt_of_wrong_types),
         cmocka_unit_test(locations),

@@ -60,7 +60,8 @@ server_certificate(server_t *s, const char *names)
         "$new -subj /CN=ca -keyout ca.key -out ca.pem; "
         "$new -subj /CN=server -CA ca.pem -CAkey ca.key "
         "-addext basicConstraints=CA:false -addext 'subjectAltName=%s' "
-        "-keyout server.key -out server.pem; } >log 2>&1 || { cat log; exit 1; }",
+        "-keyout server.key -out server.pem; } >log 2>&1 "
+        "|| { cat log; exit 1; }",
         s->dir, names);
 
     assert_int_equal(system(command), 0);
@@ -253,6 +254,7 @@ static void *
 fake_serve(void *data)
 {
     int          fd;
+    void       (*hook)(void);
     fake_t      *fake;
     const char  *body;
 
@@ -268,6 +270,12 @@ fake_serve(void *data)
         if (!fake_read(fake, fd)) {
             (void) close(fd);
             continue;
+        }
+
+        hook = fake->hook;
+
+        if (hook != NULL) {
+            hook();
         }
 
         if (fake->then == FAKE_LATE) {

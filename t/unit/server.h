@@ -42,14 +42,15 @@ typedef enum {
  */
 
 typedef struct {
-    const char     *answer;
-    fake_e          then;
-    pthread_t       thread;
-    int             fd;
-    int             stop[2];
-    int             port;
-    atomic_int      requests;   /* that are read and answered, held ones too */
-    char            request[4096];   /* the last one, after fake_stop() */
+    const char *_Atomic    answer;     /* may be replaced by another one */
+    void (*_Atomic         hook)(void);   /* before it answers, or NULL */
+    fake_e                 then;
+    pthread_t              thread;
+    int                    fd;
+    int                    stop[2];
+    int                    port;
+    atomic_int             requests;        /* read and answered, or held */
+    char                   request[4096];   /* the last, after fake_stop() */
 } fake_t;
 
 

@@ -12,6 +12,9 @@
 #define COMMIT   "0123456789abcdef0123456789abcdef01234567"
 #define ANOTHER  "89abcdef0123456789abcdef0123456789abcdef"
 
+#define A16       "aaaaaaaaaaaaaaaa"
+#define LONG_TAG  A16 A16 A16 A16 A16 A16 A16 A16
+
 #define NAMES    4000    /* that are made up for git-check-ref-format */
 
 #define count_of(array)  (sizeof(array) / sizeof(array[0]))
@@ -86,14 +89,12 @@ assert_no_tag(const nixery_source_t *source, const char *tag)
 }
 
 
-/* In place of any source: what no tag is. */
+/* Of no source. */
 
 static const char  *bad_tags[] = {
     "", ".a", "-a", "a/b", "a b", "a:b", "a@b", "a\n", "\xc3\xa4",
     "--upload-pack=x", "ref/heads/a", "Refs/heads/a", "/refs/heads/a",
-    "refs", "refs/",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    "refs/", LONG_TAG "a"
 };
 
 
@@ -110,14 +111,10 @@ path(void **state)
     assert_pinned(&source, "HEAD", "");
     assert_pinned(&source, "1.0", "");
     assert_pinned(&source, COMMIT, "");
+    assert_pinned(&source, LONG_TAG, "");
 
     for (i = 0; i < count_of(bad_tags); i++) {
-        if (strcmp(bad_tags[i], "refs") == 0) {
-            assert_pinned(&source, bad_tags[i], "");
-
-        } else {
-            assert_no_tag(&source, bad_tags[i]);
-        }
+        assert_no_tag(&source, bad_tags[i]);
     }
 
     assert_no_tag(&source, "refs/heads/main");
@@ -151,9 +148,7 @@ channel(void **state)
     assert_pinned(&source, "latest", COMMIT);
 
     for (i = 0; i < count_of(bad_tags); i++) {
-        if (strcmp(bad_tags[i], "refs") != 0) {
-            assert_no_tag(&source, bad_tags[i]);
-        }
+        assert_no_tag(&source, bad_tags[i]);
     }
 
     assert_no_tag(&source, "refs/heads/main");
@@ -198,9 +193,7 @@ git(void **state)
     }
 
     for (i = 0; i < count_of(bad_tags); i++) {
-        if (strcmp(bad_tags[i], "refs") != 0) {
-            assert_no_tag(&source, bad_tags[i]);
-        }
+        assert_no_tag(&source, bad_tags[i]);
     }
 
     for (i = 0; i < count_of(bad_refs); i++) {

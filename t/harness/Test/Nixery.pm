@@ -13,8 +13,8 @@ use base qw(Exporter);
 our @EXPORT = qw(
     calls children containers cpu_time descriptors digests eventually fake_mode
     go labels leaving left_over manifest nixery objects package_set partial
-    prepare processes received refused registry reply store_add text_result
-    truth unique watch watched whole wipe workers workers_user
+    prepare processes received refused registry reloaded reply store_add
+    text_result truth unique watch watched whole wipe workers workers_user
 );
 
 use Digest::SHA;
@@ -37,6 +37,10 @@ use Test::Nginx;
 sub prepare {
     my ($t) = @_;
     my $d = $t->testdir();
+
+    # a person's own would stand in for what a test leaves out
+    delete @ENV{grep { /^(NIXERY_|NIX_(BUILDER|TIMEOUT)$|STORAGE_PATH$)/ }
+                keys %ENV};
 
     chmod(0755, $d);
     mkdir("$d/$_") for qw(packages packages/seed fake);
@@ -441,6 +445,20 @@ sub workers {
 
     return grep { _title($_) eq 'nginx: worker process' }
            children($t->read_file('nginx.pid') + 0);
+}
+
+
+# Reloads; true when one worker is left, a new one.
+
+sub reloaded {
+    my ($t) = @_;
+    my ($old) = workers($t);
+    my $master = $t->read_file('nginx.pid') + 0;
+
+    kill('HUP', $master);
+
+    return eventually(sub { my @pids = children($master);
+                            @pids == 1 && $pids[0] != $old });
 }
 
 

@@ -58,7 +58,8 @@ sub repository {
 
 
 # Makes the folder, where git finds its configuration and the servers too, which
-# don't mind whose a repository is.  The fake git, which counts, comes with it.
+# don't mind whose a repository is.  The fake git, which counts, comes with it, and
+# so does nix-prefetch-url.
 
 sub git_home {
     my ($t) = @_;
@@ -85,8 +86,10 @@ sub git_home {
     allow = always
 EOF
 
-    copy("$FindBin::Bin/harness/fake-program", "$d/fake/git");
-    chmod(0755, "$d/fake/git");
+    for my $program (qw(git nix-prefetch-url)) {
+        copy("$FindBin::Bin/harness/fake-program", "$d/fake/$program");
+        chmod(0755, "$d/fake/$program");
+    }
 
     return "$d/git";
 }
@@ -214,15 +217,25 @@ sub submodule {
 }
 
 
-# A commit's files as git/files/NAME, at http's /files/NAME.
+# A commit's files as git/files/NAME, at http's /files/NAME; always the same bytes.
+
+my $tarballs = 1_500_000_000;
 
 sub tarball {
     my ($repo, $name, $commit) = @_;
     my $dir = "$repo->{home}/files";
 
-    mkpath($dir);
-    git($repo, 'archive', '--format=tar.gz', '--prefix=set/', '-o',
-        "$dir/new.tar.gz", $commit // 'HEAD');
+    $commit = git($repo, 'rev-parse', '--verify', $commit // 'HEAD');
+
+    my $packed = "$repo->{home}/$commit.tar.gz";
+
+    mkpath(dirname("$dir/$name"));
+    git($repo, 'archive', '--format=tar.gz', '--prefix=set/', '-o', $packed,
+        $commit) if !-e $packed;
+    copy($packed, "$dir/new.tar.gz") or die "can't copy \"$packed\": $!\n";
+
+    # the server knows it for another by its time and size alone
+    utime(++$tarballs, $tarballs, "$dir/new.tar.gz");
     rename("$dir/new.tar.gz", "$dir/$name")
         or die "can't create \"$dir/$name\": $!\n";
 

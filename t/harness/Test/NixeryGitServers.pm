@@ -29,6 +29,7 @@ use constant {
     SSH => 8095,
     SILENT => 8096,         # a fake: it accepts, and that is all
     NOBODY => 8097,         # none listens
+    PROXY => 8098,          # for any host, as if it were this one
 };
 
 
@@ -198,6 +199,10 @@ http {
             fastcgi_pass          unix:%%TESTDIR%%/git/cgi.sock;
         }
 
+        location ~ ^/moved(?<place>/(?:files|forge)/.*) {
+            return  302 \$place\$is_args\$args;
+        }
+
         location ~ ^/moved(?<repository>/.*) {
             return  302 /open\$repository\$is_args\$args;
         }
@@ -217,6 +222,34 @@ http {
         location /files/ {
             root  %%TESTDIR%%/git;
         }
+
+        location ~ ^/private_files(?<file>/.*) {
+            auth_basic            private;
+            auth_basic_user_file  %%TESTDIR%%/git/users;
+            alias                 %%TESTDIR%%/git/files\$file;
+        }
+
+        location ~ ^/forge/[^/]+/archive(?<file>/.*) {
+            alias  %%TESTDIR%%/git/files\$file;
+        }
+
+        location ~ ^/forge/(?<name>[^/]+)(?<service>/.*) {
+            set           \$repository /\$name.git\$service;
+            fastcgi_pass  unix:%%TESTDIR%%/git/cgi.sock;
+        }
+
+        location ~ ^/private_forge/[^/]+/archive(?<file>/.*) {
+            auth_basic            private;
+            auth_basic_user_file  %%TESTDIR%%/git/users;
+            alias                 %%TESTDIR%%/git/files\$file;
+        }
+
+        location ~ ^/private_forge/(?<name>[^/]+)(?<service>/.*) {
+            auth_basic            private;
+            auth_basic_user_file  %%TESTDIR%%/git/users;
+            set                   \$repository /\$name.git\$service;
+            fastcgi_pass          unix:%%TESTDIR%%/git/cgi.sock;
+        }
     }
 
     server {
@@ -224,6 +257,16 @@ http {
         server_name  localhost;
 
         ssl_certificate  %%TESTDIR%%/git/tls/stranger.crt;
+    }
+
+    server {
+        listen       127.0.0.1:${\PROXY};
+        server_name  localhost;
+        access_log   %%TESTDIR%%/git/proxy.log;
+
+        location / {
+            proxy_pass  http://127.0.0.1:${\HTTP};
+        }
     }
 }
 
@@ -235,7 +278,7 @@ EOF
     _start($t, 'nginx', Cwd::abs_path($Test::Nginx::NGINX), '-p', "$d/git/",
            '-c', 'nginx.conf', '-e', 'error.log');
 
-    return (HTTP, HTTPS, STRANGER);
+    return (HTTP, HTTPS, STRANGER, PROXY);
 }
 
 
