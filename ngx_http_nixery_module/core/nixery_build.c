@@ -305,7 +305,9 @@ nixery_build_realise(nixery_build_t *build, const nixery_fetch_t *fetch,
         rc = nixery_result_read(result, path, &build->error);
     }
 
-    if (rc == NIXERY_OK || build->error.kind == NIXERY_ERROR_REF) {
+    if (rc == NIXERY_OK || build->error.kind == NIXERY_ERROR_REF
+        || build->error.kind == NIXERY_ERROR_SOURCE)
+    {
         rc = nixery_build_moved(build, fetch, result, rc);
     }
 
@@ -397,7 +399,7 @@ nixery_build_moved(nixery_build_t *build, const nixery_fetch_t *fetch,
                                 "built", revision->ref, revision->id, now.id);
     }
 
-    /* it says more than that a commit is gone */
+    /* it says more than that a commit can't be had */
 
     nixery_error_free(&build->error);
     build->error = why;

@@ -436,6 +436,8 @@ nixery_git_hint(const char *text)
         { "Permission denied (publickey",
           "; \"key=\" has to be a key that the host knows" },
         { "target host name", "; its certificate is another host's" },
+        { "SSL CA cert", "; \"nixery_nix_env NIX_SSL_CERT_FILE\" has to name a "
+                         "file that workers can read" },
         { "certificate", "; \"nixery_nix_env NIX_SSL_CERT_FILE\" says which "
                          "authorities are trusted" },
         { NULL, NULL }

@@ -103,7 +103,10 @@ ngx_http_nixery_resolve_again(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
 
+    ngx_memzero(&ctx->revision, sizeof(nixery_revision_t));
+
     ctx->resolved = 0;
+    ctx->stale = 0;
 
     return ngx_http_nixery_request(r);
 }

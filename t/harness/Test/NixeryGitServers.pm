@@ -34,8 +34,9 @@ use constant {
 
 
 # The URL of a repository, of one of the kinds below; "reader" with "open
-# sesame" may see what is private.  Extra: login => "USER:PASSWORD", escaped as
-# a URL has it; port => SILENT or NOBODY.
+# sesame" may see what is private, and so may another one, whose words are harder
+# to write.  Extra: login => "USER:PASSWORD", escaped as a URL has it; port =>
+# SILENT or NOBODY.
 
 sub git_url {
     my ($t, $kind, $repo, %extra) = @_;
@@ -80,6 +81,7 @@ sub _url {
         http => ['http', HTTP, '/open'],
         private => ['http', HTTP, '/private'],
         moved => ['http', HTTP, '/moved'],
+        away => ['http', HTTP, '/away'],
         astray => ['http', HTTP, '/astray'],
         broken => ['http', HTTP, '/broken'],
         page => ['http', HTTP, '/page'],
@@ -148,7 +150,8 @@ sub _serve_http {
     my $user = $> == 0 ? 'user  root;' : '';
 
     # no crypt() has an opinion on {PLAIN}
-    $t->write_file('git/users', "reader:{PLAIN}open sesame\n");
+    $t->write_file('git/users', "reader:{PLAIN}open sesame\n"
+                                . "o\@d/d:{PLAIN}p/a\@s%\"'\\\$ w?#\n");
 
     $t->write_file_expand('git/nginx.conf', <<"EOF");
 
@@ -205,6 +208,10 @@ http {
 
         location ~ ^/moved(?<repository>/.*) {
             return  302 /open\$repository\$is_args\$args;
+        }
+
+        location ~ ^/away(?<repository>/.*) {
+            return  302 https://127.0.0.1:${\HTTPS}/private\$repository?\$args;
         }
 
         location ~ ^/astray/ {
