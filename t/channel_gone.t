@@ -3,7 +3,8 @@
 # Copyright (C) The ngx_http_nixery_module authors
 
 # A channel is unpacked and fetched again when the garbage collector or somebody
-# else has taken away what was made of it.
+# else has taken away what was made of it; and what is done where programs are
+# not there that make it quick.
 
 ###############################################################################
 
@@ -26,7 +27,7 @@ use Test::NixeryGitServers;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('fcgiwrap')->plan(35);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('fcgiwrap')->plan(39);
 
 prepare($t);
 
@@ -128,8 +129,26 @@ ok(eventually(sub { left_over($t) eq '' }), 'nothing left')
     or diag(left_over($t));
 is(truth($t), '', 'storage');
 
-# the last one
 is(deleted($t), '', 'no root');
+
+# where there is neither git nor nix-prefetch-url, Nix unpacks it by itself
+
+$t->stop();
+
+unlink("$d/fake/git", "$d/fake/nix-prefetch-url");
+tarball($set, 'main.tar.gz');
+
+{
+    local $ENV{PATH} = "$d/fake";
+    $t->run();
+}
+
+for my $port (sort keys %channels) {
+    my $name = $channels{$port}[0];
+
+    built($t, $port, 'mark/twin1/twin2', 0, "$name, no programs");
+    unlike(join(' ', @{(calls($t))[-1]}), qr/channelHash/, "$name, no hash");
+}
 
 ###############################################################################
 
