@@ -219,7 +219,7 @@ http {
             alias                 %%TESTDIR%%/git/files\$file;
         }
 
-        location ~ ^/forge/[^/]+/archive(?<file>/.*) {
+        location ~ ^/forge/[^/]+(?:/-)?/archive(?<file>/.*) {
             alias  %%TESTDIR%%/git/files\$file;
         }
 
