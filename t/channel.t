@@ -11,6 +11,7 @@ use warnings;
 use strict;
 
 use Digest::SHA;
+use Fcntl qw(:mode);
 use Test::More;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -266,7 +267,7 @@ is($argstr{srcArgs}, $commit, 'argument, commit as channel');
 
 # downloads are the workers' alone
 
-my @modes = map { sprintf '%o', (stat)[2] & 07777 }
+my @modes = map { sprintf '%o', S_IMODE((stat)[2]) }
             ("$d/temp/downloads", glob("$d/temp/downloads/*"));
 is("@modes", join(' ', '700', ('600') x (@modes - 1)), 'modes');
 

@@ -225,7 +225,7 @@ for my $n (0 .. $#cases) {
 # that it is the default one is told when nginx starts
 
 my @notices = $t->read_file('error.log')
-    =~ /\[notice\] \S+ (no "nixery_packages" is set, packages come from .*) in /g;
+    =~ /\[notice\] \S+ (no "nixery_packages" is set, .*) in /g;
 is("@notices", 'no "nixery_packages" is set, packages come from channel '
    . '"nixos-24.11"', 'default, notice');
 

@@ -3,14 +3,15 @@
 # Copyright (C) The ngx_http_nixery_module authors
 
 # What is secret in "nixery_channel_url" stays where it has to be: in the
-# configuration, at the server, and in files that only the workers can read while
-# a job has them.
+# configuration, at the server, and in files that only the workers can read
+# while a job has them.
 
 ###############################################################################
 
 use warnings;
 use strict;
 
+use Fcntl qw(:mode);
 use File::Find;
 use IO::Select;
 use MIME::Base64;
@@ -261,7 +262,8 @@ sub files {
 sub modes {
     my ($dir) = @_;
 
-    return join ' ', grep { (stat)[2] & 077 } glob("$dir/temp/nixery-work.*"),
+    return join ' ', grep { (stat)[2] & (S_IRWXG | S_IRWXO) }
+                     glob("$dir/temp/nixery-work.*"),
                      glob("$dir/temp/nixery-work.*/git*");
 }
 

@@ -18,8 +18,8 @@ use Test::NixeryGitServers;
 
 
 # What "nixery_channel_url" says, in a configuration that is still to be
-# expanded, for that file of a place at http: "files" and "private_files", what is
-# in git/files; "forge" and "private_forge", repository "set", which has those
+# expanded, for that file of a place at http: "files" and "private_files", what
+# is in git/files; "forge" and "private_forge", repository "set", which has those
 # files as its archives; "moved", "broken".  Extra: login and port, as git_url()
 # has them; https => 1; query.
 

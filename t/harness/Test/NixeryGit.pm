@@ -58,8 +58,8 @@ sub repository {
 
 
 # Makes the folder, where git finds its configuration and the servers too, which
-# don't mind whose a repository is.  The fake git, which counts, comes with it, and
-# so does nix-prefetch-url.
+# don't mind whose a repository is.  The fake git, which counts, comes with it,
+# and so does nix-prefetch-url.
 
 sub git_home {
     my ($t) = @_;
@@ -217,7 +217,8 @@ sub submodule {
 }
 
 
-# A commit's files as git/files/NAME, at http's /files/NAME; always the same bytes.
+# A commit's files as git/files/NAME, at http's /files/NAME; always the same
+# bytes.
 
 my $tarballs = 1_500_000_000;
 
