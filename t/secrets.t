@@ -3,8 +3,8 @@
 # Copyright (C) The ngx_http_nixery_module authors
 
 # Passwords, tokens, queries and keys that are planted: whatever works or fails,
-# none of them is in an answer, a log, a command line, an environment, an image or
-# a file that is left.
+# none of them is in an answer, a log, a command line, an environment, an image
+# or a file that is left.
 
 use warnings;
 use strict;
@@ -113,7 +113,8 @@ for my $place (@places) {
 }
 
 $servers .= registry(8200 + $_, nixery($t, packages => $silent[$_],
-                                       build_timeout => '5s')) for 0 .. $#silent;
+                                       build_timeout => '5s'))
+    for 0 .. $#silent;
 
 # with nothing fetched before
 
@@ -144,8 +145,9 @@ http {
 EOF
 
 $t->write_file_expand('right', "http://$login\@127.0.0.1:8091\n");
-$t->write_file_expand('planted', "http://reader:plantedInFile\@127.0.0.1:8091\n"
-                                 . "http://reader:plantedInFile\@127.0.0.1:8096\n");
+$t->write_file_expand('planted', join '', map {
+    "http://reader:plantedInFile\@127.0.0.1:$_\n"
+} 8091, SILENT);
 $t->write_file('garbage', "plantedInFile\nhttp://plantedInFile\n");
 
 chmod(0600, "$d/right", "$d/planted", "$d/garbage");
@@ -272,8 +274,9 @@ for my $value ("git $url x=plantedPassword", "git $url ref=",
         or diag($output);
 }
 
-for my $value ("$url/\$channel", "http://x:plantedPassword\@127.0.0.1?\$channel",
-               "ftp://plantedToken\@127.0.0.1/\$channel", $url)
+for my $value ("$url/\$channel", $url,
+               "http://x:plantedPassword\@127.0.0.1?\$channel",
+               "ftp://plantedToken\@127.0.0.1/\$channel")
 {
     my ($output, $code) = check($t, configure($t, location($t,
         packages => 'channel x', channel_url => "'$value'")));
