@@ -75,7 +75,8 @@ sub kind {
 sub channel {
     my ($name) = @_;
     return qq{invalid channel "$name", a channel, branch or commit has }
-        . 'letters, digits, "-", "_" and ".", and begins with a letter or digit';
+        . 'letters, digits, "-", "_" and ".", and begins with a letter or '
+        . 'digit';
 }
 
 
