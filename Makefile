@@ -195,7 +195,7 @@ $(eval $(call unit_rules,asan,clang))
 $(eval $(call unit_rules,tsan,clang))
 $(eval $(call core_rules,fuzz,clang))
 
-$(build)/fuzz/%_fuzz: t/fuzz/%_fuzz.c t/fuzz/fuzz.h $(build)/fuzz/libnixery.a
+$(build)/fuzz/%_fuzz: t/fuzz/%_fuzz.c $(wildcard t/fuzz/*.h) $(build)/fuzz/libnixery.a
 	@echo "building fuzz/$(@F)"
 	@clang $(core_cflags) $(asan_cflags) -fsanitize=fuzzer -I$(core_dir) -o $@ $< \
 	    $(build)/fuzz/libnixery.a $(core_libs)
@@ -244,15 +244,15 @@ test-asan: deps-asan packages $(build)/nginx-asan/nginx ## the same under the sa
 	@$(call unit_make,tsan)
 	@$(call unit_run,tsan)
 	@$(call unit_make,fuzz)
-	@BUILD=$(build) SEED=1 RUNS=300000 LIMIT=10 t/fuzz/run.sh
+	@BUILD=$(build) JOBS=$(JOBS) SEED=1 LIMIT=60 t/fuzz/run.sh
 	@BUILD=$(build) JOBS=$(JOBS) SUBSTITUTERS= TESTS="$(TESTS)" \
 	    TEST_NGINX_BINARY=$(build)/nginx-asan/nginx \
 	    $(sudo_e) conf/with-nix.sh t/harness/run.sh
 
 .PHONY: fuzz
-fuzz: deps-asan ## feed what takes untrusted bytes with what libFuzzer makes up
+fuzz: deps-asan ## feed what takes untrusted bytes, for LIMIT= seconds each
 	@$(call unit_make,fuzz)
-	@BUILD=$(build) t/fuzz/run.sh
+	@BUILD=$(build) JOBS=$(JOBS) t/fuzz/run.sh
 
 
 # --- lint, bench, clean

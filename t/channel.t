@@ -28,7 +28,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('fcgiwrap')
-    ->plan(57);
+    ->plan(60);
 
 prepare($t);
 
@@ -45,6 +45,8 @@ tarball($set, 'stable/nixexprs.tar.gz');
 tarball($set, 'plain.tar.gz');
 tarball($set, 'kept.tar.gz');
 tarball($set, 'archive/plain.tar.gz');
+tarball($set, 'stable/archive/set.tar.gz');
+tarball($set, "$commit/set.tar.gz");
 $t->write_file('git/files/stable/git-revision', "$commit\n");
 
 my $hash = 'sha256:'
@@ -71,7 +73,14 @@ my %channels = (
     8090 => ['main', channel_url('forge', '$channel.tar.gz', https => 1)],
 
     # there is no repository in front of it
-    8100 => ['plain', channel_url('files', 'archive/$channel.tar.gz')],
+    8105 => ['plain', channel_url('files', 'archive/$channel.tar.gz')],
+    8106 => ['stable', channel_url('files', '$channel/archive/set.tar.gz')],
+    8107 => ['plain', channel_url('files', 'plain.tar.gz',
+                                  query => 'a=/archive/$channel')],
+
+    # as GitLab has them
+    8108 => ['main', 'http://127.0.0.1:8091/forge/set/-/archive/'
+                     . '$channel/set.tar.gz'],
 );
 
 my $servers = '';
@@ -153,7 +162,10 @@ my $https = 'https://127.0.0.1:' . port(8092);
 pulled(8089, $hash, "$https/files/", 'https, a hash');
 pulled(8090, $commit, "$https/forge/set", 'https, a branch');
 
-pulled(8100, $hash, "$server/files", 'no repository');
+pulled(8105, $hash, "$server/files", 'no repository');
+pulled(8106, $hash, "$server/files/", 'no repository behind the name');
+pulled(8107, $hash, "$server/files/plain.tar.gz", 'a name in the query');
+pulled(8108, $commit, "$server/forge/set", 'a branch, GitLab');
 
 # a tag says nothing, but what it may be
 

@@ -356,8 +356,9 @@ nixery_build_checkout(nixery_build_t *build, const nixery_fetch_t *fetch)
 
 
 /*
- * A builder that knows nothing of revisions fetches by name, and a branch may be
- * moved by force before Nix has its commit: then this is not what the key says.
+ * A builder that knows nothing of revisions fetches by name, and a branch may
+ * be moved by force before Nix has its commit: then this is not what the key
+ * says.
  */
 
 static int

@@ -12,8 +12,8 @@
 
 
 /*
- * Behind the name of a content: what whoever uses it has found out about it, while
- * it was held; that goes when the content does.
+ * Behind the name of a content: what whoever uses it has found out about it,
+ * while it was held; that goes when the content does.
  */
 #define NIXERY_DOWNLOAD_NOTE  ".nix"
 

@@ -31,8 +31,8 @@ uint64_t nixery_now(void);
 const char *nixery_env_get(char *const *env, const char *name);
 
 /*
- * Makes the environment, the folder of Nix's caches, and in the work folder what
- * git reads: its configuration and the credentials of the URL.
+ * Makes the environment, the folder of Nix's caches, and in the work folder
+ * what git reads: its configuration and the credentials of the URL.
  * Errors: NIXERY_ERROR_SYSTEM.
  */
 int nixery_fetch_open(nixery_fetch_t *fetch, nixery_error_t *err);
@@ -49,8 +49,8 @@ int nixery_fetch_run(const nixery_fetch_t *fetch, nixery_process_t *process,
     nixery_buf_t *text, nixery_error_t *err);
 
 /*
- * Always NIXERY_ERROR: the time limit has passed; text is what was printed until
- * then, or NULL.
+ * Always NIXERY_ERROR: the time limit has passed; text is what was printed
+ * until then, or NULL.
  */
 int nixery_fetch_late(const nixery_fetch_t *fetch, const nixery_buf_t *text,
     nixery_error_t *err);

@@ -57,8 +57,8 @@ nixery_git_config(const nixery_fetch_t *fetch, nixery_error_t *err)
 /*
  * Only the protocols that a source may have, wherever a redirect or a submodule
  * leads: that of files only to a source that is one, but Nix may copy what it
- * has fetched.  What belongs to another user is read like any other: an operator
- * named it.
+ * has fetched.  What belongs to another user is read like any other: an
+ * operator named it.
  */
 
 static int
@@ -228,7 +228,7 @@ nixery_git_config_credentials(const nixery_fetch_t *fetch, nixery_error_t *err)
 }
 
 
-/* An option of ssh, which splits at blanks and has names for "%" and a letter. */
+/* An option of ssh, which splits at blanks and replaces "%" and a letter. */
 
 static int
 nixery_git_config_option(nixery_buf_t *config, const char *name,

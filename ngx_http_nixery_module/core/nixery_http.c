@@ -4,16 +4,13 @@
  */
 
 
-#include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include "nixery_file.h"
-#include "nixery_http.h"
+#include "nixery_http_call.h"
 
 
 #define NIXERY_HTTP_REDIRECTS  10
@@ -21,32 +18,9 @@
 #define NIXERY_HTTP_TICK       200     /* milliseconds to see a cancellation */
 
 
-typedef struct {
-    nixery_http_t       *http;
-    nixery_error_t      *err;
-    CURLM               *multi;
-    CURL                *easy;
-    CURLU               *url;         /* that is asked for */
-    char                *first;       /* that was asked for first, as shown */
-    char                *origin;      /* its scheme, host and port */
-    struct curl_slist   *headers;
-    uint64_t             deadline;    /* 0: none */
-    int                  rc;          /* of what took the body */
-    int                  errnum;      /* of socket() */
-    unsigned             whole:1;     /* the answer's head, to its end */
-    unsigned             unwanted:1;  /* a body of no use, not read */
-    unsigned             known:1;     /* the host that was asked first */
-    unsigned             proxied:1;
-    char                 reason[CURL_ERROR_SIZE];
-} nixery_http_call_t;
-
-
 static void nixery_http_init(void);
 static int nixery_http_open(nixery_http_call_t *call);
 static void nixery_http_close(nixery_http_call_t *call);
-static int nixery_http_show(nixery_http_call_t *call);
-static int nixery_http_target(nixery_http_call_t *call);
-static int nixery_http_proxy(nixery_http_call_t *call);
 static int nixery_http_perform(nixery_http_call_t *call);
 static int nixery_http_result(nixery_http_call_t *call, CURLcode code);
 static curl_socket_t nixery_http_socket(void *userdata, curlsocktype purpose,
@@ -58,31 +32,7 @@ static size_t nixery_http_body(char *data, size_t size, size_t n,
 static int nixery_http_announced(nixery_http_call_t *call);
 static int nixery_http_redirect(nixery_http_call_t *call, unsigned redirects);
 static int nixery_http_answer(nixery_http_call_t *call);
-static int nixery_http_error(nixery_http_call_t *call, nixery_error_e kind);
-static const char *nixery_http_env(char *const *env, const char *const *names);
-static uint64_t nixery_http_now(void);
 
-
-/*
- * The names that libcurl looks for in an environment, in its order: there is
- * no HTTP_PROXY, which a client of a CGI program could set.
- */
-
-static const char *const  nixery_http_proxies[] = {
-    "http_proxy", "all_proxy", "ALL_PROXY", NULL
-};
-
-static const char *const  nixery_https_proxies[] = {
-    "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL
-};
-
-static const char *const  nixery_no_proxies[] = {
-    "no_proxy", "NO_PROXY", NULL
-};
-
-static const char *const  nixery_ca_bundles[] = {
-    "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", NULL
-};
 
 static CURLcode        nixery_http_ready;
 static pthread_once_t  nixery_http_once = PTHREAD_ONCE_INIT;
@@ -196,7 +146,6 @@ nixery_http_open(nixery_http_call_t *call)
     char           *header;
     CURL           *easy;
     CURLUcode       uc;
-    const char     *bundle;
     nixery_http_t  *http;
 
     http = call->http;
@@ -248,7 +197,6 @@ nixery_http_open(nixery_http_call_t *call)
     }
 
     easy = call->easy;
-    bundle = nixery_http_env(http->env, nixery_ca_bundles);
 
     bad = curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L)
           || curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L)
@@ -267,14 +215,7 @@ nixery_http_open(nixery_http_call_t *call)
           || curl_easy_setopt(easy, CURLOPT_WRITEDATA, call)
           || curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->reason);
 
-    /* a bundle is all that is trusted */
-
-    if (bundle != NULL) {
-        bad = bad || curl_easy_setopt(easy, CURLOPT_CAINFO, bundle)
-              || curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
-
-    return bad ? nixery_error_nomem(call->err) : NIXERY_OK;
+    return bad ? nixery_error_nomem(call->err) : nixery_http_trust(call);
 }
 
 
@@ -287,217 +228,6 @@ nixery_http_close(nixery_http_call_t *call)
     curl_slist_free_all(call->headers);
     curl_free(call->first);
     curl_free(call->origin);
-}
-
-
-/* What the messages say of the URL, and whether it is the first one's host. */
-
-static int
-nixery_http_show(nixery_http_call_t *call)
-{
-    int             bad;
-    char           *shown, *origin, *host;
-    CURLU          *url;
-    nixery_http_t  *http;
-
-    http = call->http;
-
-    free(http->what);
-    free(http->host);
-
-    http->what = NULL;
-    http->host = NULL;
-
-    shown = NULL;
-    origin = NULL;
-    host = NULL;
-
-    url = curl_url_dup(call->url);
-
-    bad = url == NULL || curl_url_set(url, CURLUPART_QUERY, NULL, 0)
-          || curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0)
-          || curl_url_get(url, CURLUPART_URL, &shown, 0)
-          || curl_url_set(url, CURLUPART_PATH, NULL, 0)
-          || curl_url_get(url, CURLUPART_URL, &origin, CURLU_DEFAULT_PORT);
-    if (bad) {
-        goto done;
-    }
-
-    /* that of a file has none */
-
-    (void) curl_url_get(url, CURLUPART_HOST, &host, 0);
-
-    http->host = strdup(host ? host : "");
-
-    if (call->first == NULL) {
-        bad = asprintf(&http->what, "\"%s\"", shown) == -1;
-
-        call->known = 1;
-        call->first = shown;
-        call->origin = origin;
-
-        shown = NULL;
-        origin = NULL;
-
-    } else {
-        bad = asprintf(&http->what, "\"%s\", which leads to \"%s\"",
-                       call->first, shown)
-              == -1;
-
-        call->known = strcasecmp(call->origin, origin) == 0;
-    }
-
-    if (bad) {
-        http->what = NULL;
-    }
-
-done:
-
-    curl_url_cleanup(url);
-    curl_free(shown);
-    curl_free(origin);
-    curl_free(host);
-
-    if (bad || http->host == NULL) {
-        return nixery_error_nomem(call->err);
-    }
-
-    return NIXERY_OK;
-}
-
-
-static int
-nixery_http_target(nixery_http_call_t *call)
-{
-    int             bad;
-    char           *url;
-    long            timeout;
-    uint64_t        now;
-    const char     *user, *password;
-    nixery_http_t  *http;
-
-    http = call->http;
-    url = NULL;
-
-    if (nixery_http_show(call) != NIXERY_OK) {
-        return NIXERY_ERROR;
-    }
-
-    user = call->known ? http->user : NULL;
-    password = call->known ? http->password : NULL;
-
-    if (user == NULL && password != NULL) {
-        user = "";
-    }
-
-    timeout = 0;
-
-    if (call->deadline != 0) {
-        now = nixery_http_now();
-
-        /* 0 would be no limit */
-        timeout = call->deadline <= now             ? 1
-                  : call->deadline - now >= INT_MAX ? INT_MAX
-                                                    : call->deadline - now;
-    }
-
-    bad = curl_url_get(call->url, CURLUPART_URL, &url, 0)
-          || curl_easy_setopt(call->easy, CURLOPT_URL, url)
-          || curl_easy_setopt(call->easy, CURLOPT_USERNAME, user)
-          || curl_easy_setopt(call->easy, CURLOPT_PASSWORD, password)
-          || curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, timeout);
-
-    curl_free(url);
-
-    return bad ? nixery_error_nomem(call->err) : nixery_http_proxy(call);
-}
-
-
-/*
- * An empty proxy and an empty list keep libcurl from looking into the
- * process's environment.  It shows the URL of a proxy that it can't use, so
- * it gets user and password apart.
- */
-
-static int
-nixery_http_proxy(nixery_http_call_t *call)
-{
-    int          bad;
-    char        *scheme, *proxy, *user, *password;
-    CURLU       *url;
-    CURLUcode    uc;
-    const char  *text, *except;
-
-    scheme = NULL;
-    proxy = NULL;
-    user = NULL;
-    password = NULL;
-    url = NULL;
-    uc = CURLUE_OK;
-
-    except = nixery_http_env(call->http->env, nixery_no_proxies);
-
-    bad = curl_url_get(call->url, CURLUPART_SCHEME, &scheme, 0)
-          || curl_easy_setopt(call->easy, CURLOPT_NOPROXY,
-                              except ? except : "");
-    if (bad) {
-        goto done;
-    }
-
-    text = nixery_http_env(call->http->env, strcmp(scheme, "https") == 0
-                                                ? nixery_https_proxies
-                                                : nixery_http_proxies);
-    call->proxied = (text != NULL);
-
-    if (text == NULL) {
-        bad = curl_easy_setopt(call->easy, CURLOPT_PROXY, "") != CURLE_OK;
-        goto done;
-    }
-
-    url = curl_url();
-
-    if (url == NULL) {
-        bad = 1;
-        goto done;
-    }
-
-    uc = curl_url_set(url, CURLUPART_URL, text,
-                      CURLU_NON_SUPPORT_SCHEME | CURLU_GUESS_SCHEME);
-
-    if (uc != CURLUE_OK) {
-        (void) snprintf(call->reason, CURL_ERROR_SIZE, "the proxy that the "
-                        "environment names can't be used: %s",
-                        curl_url_strerror(uc));
-        bad = uc == CURLUE_OUT_OF_MEMORY;
-        goto done;
-    }
-
-    /* a proxy need not have them */
-
-    (void) curl_url_get(url, CURLUPART_USER, &user, CURLU_URLDECODE);
-    (void) curl_url_get(url, CURLUPART_PASSWORD, &password, CURLU_URLDECODE);
-
-    bad = curl_url_set(url, CURLUPART_USER, NULL, 0)
-          || curl_url_set(url, CURLUPART_PASSWORD, NULL, 0)
-          || curl_url_get(url, CURLUPART_URL, &proxy, 0)
-          || curl_easy_setopt(call->easy, CURLOPT_PROXY, proxy)
-          || curl_easy_setopt(call->easy, CURLOPT_PROXYUSERNAME, user)
-          || curl_easy_setopt(call->easy, CURLOPT_PROXYPASSWORD, password);
-
-done:
-
-    curl_url_cleanup(url);
-    curl_free(scheme);
-    curl_free(proxy);
-    curl_free(user);
-    curl_free(password);
-
-    if (bad) {
-        return nixery_error_nomem(call->err);
-    }
-
-    return uc == CURLUE_OK ? NIXERY_OK
-                           : nixery_http_error(call, NIXERY_ERROR_SOURCE);
 }
 
 
@@ -821,50 +551,9 @@ nixery_http_answer(nixery_http_call_t *call)
 }
 
 
-static int
+int
 nixery_http_error(nixery_http_call_t *call, nixery_error_e kind)
 {
     return nixery_error_set(call->err, kind, "can't get %s: %s",
                             call->http->what, call->reason);
-}
-
-
-/* The first of the names that has a value. */
-
-static const char *
-nixery_http_env(char *const *env, const char *const *names)
-{
-    size_t        len;
-    char *const  *var;
-
-    if (env == NULL) {
-        return NULL;
-    }
-
-    for (/* void */; *names != NULL; names++) {
-        len = strlen(*names);
-
-        for (var = env; *var != NULL; var++) {
-            if (strncmp(*var, *names, len) == 0 && (*var)[len] == '='
-                && (*var)[len + 1] != '\0')
-            {
-                return *var + len + 1;
-            }
-        }
-    }
-
-    return NULL;
-}
-
-
-/* milliseconds */
-
-static uint64_t
-nixery_http_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }

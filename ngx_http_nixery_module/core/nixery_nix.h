@@ -22,7 +22,8 @@ typedef struct {
     const nixery_source_t   *source;
     const char              *system;     /* of images that ask for none, Nix's
                                             name */
-    char *const             *env;        /* NAME=VALUE, NULL at the end; or NULL */
+    char *const             *env;        /* NAME=VALUE, NULL at the end; or
+                                            NULL */
     char *const             *options;    /* NAME, VALUE, ..., NULL at the end;
                                             or NULL */
     uint64_t                 timeout;    /* milliseconds of one build */
@@ -37,8 +38,8 @@ typedef struct nixery_fetch_s  nixery_fetch_t;
 typedef struct {
     const nixery_image_t      *image;
     const nixery_revision_t   *revision;
-    const char                *channel_url;    /* of a tarball that is here, */
-    const char                *channel_hash;   /* Nix's of its content; or NULL */
+    const char                *channel_url;    /* of a tarball that is here; */
+    const char                *channel_hash;   /* Nix's, of what is in it */
     const char                *root;           /* the out-link to be made */
 } nixery_nix_request_t;
 

@@ -41,9 +41,10 @@ typedef struct {
     const char          *ref;           /* git: what "latest" is; NULL: HEAD */
     const char          *user;          /* of the URL, or NULL */
     const char          *password;
-    const char          *credentials;   /* files, or NULL: git-credential-store */
-    const char          *key;           /* ssh identity */
-    const char          *known_hosts;
+    const char          *credentials;   /* files, or NULL: of git's credential
+                                           store, */
+    const char          *key;           /* an identity of ssh, */
+    const char          *known_hosts;   /* keys of hosts */
     const char *const   *secrets;       /* texts that no message may have */
     unsigned             submodules:1;
     unsigned             archive:1;     /* channel: shown is a repository */

@@ -22,8 +22,8 @@ int nixery_text_clean(nixery_buf_t *text);
 void nixery_text_line(char *text);
 
 /*
- * Puts asterisks where one of the secrets (NULL at the end; or NULL) stands, and
- * takes user and password out of the URLs of http and https.  In place.
+ * Puts asterisks where one of the secrets (NULL at the end; or NULL) stands,
+ * and takes user and password out of the URLs of http and https.  In place.
  */
 void nixery_text_hide(char *text, const char *const *secrets);
 

@@ -464,12 +464,7 @@ ngx_http_nixery_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->cache_valid, prev->cache_valid,
                               5 * 60 * 1000);
     ngx_conf_merge_bitmask_value(conf->use_stale, prev->use_stale,
-                                 NGX_CONF_BITMASK_SET
-                                 |NGX_HTTP_NIXERY_STALE_OFF);
-
-    if (conf->use_stale & NGX_HTTP_NIXERY_STALE_OFF) {
-        conf->use_stale = NGX_CONF_BITMASK_SET|NGX_HTTP_NIXERY_STALE_OFF;
-    }
+                                 NGX_HTTP_NIXERY_STALE_OFF);
 
     ngx_conf_merge_value(conf->max_layers, prev->max_layers,
                          NGX_HTTP_NIXERY_LAYERS);

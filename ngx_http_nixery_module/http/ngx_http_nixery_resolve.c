@@ -288,7 +288,8 @@ ngx_http_nixery_resolve_stale(ngx_http_request_t *r,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_nixery_module);
 
-    if (!(nlcf->use_stale & use)
+    if ((nlcf->use_stale & NGX_HTTP_NIXERY_STALE_OFF)
+        || !(nlcf->use_stale & use)
         || ngx_http_nixery_zone_get(resolve->zone, resolve->key, 0,
                                     &ctx->revision)
            == NGX_DECLINED)

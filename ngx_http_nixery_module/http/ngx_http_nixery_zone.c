@@ -272,6 +272,7 @@ ngx_http_nixery_zone_lookup(ngx_http_nixery_zone_t *zone, u_char *key)
 static ngx_http_nixery_node_t *
 ngx_http_nixery_zone_new(ngx_http_nixery_zone_t *zone, u_char *key)
 {
+    u_char                  *p;
     size_t                   size;
     ngx_uint_t               i;
     ngx_queue_t             *q;
@@ -291,8 +292,8 @@ ngx_http_nixery_zone_new(ngx_http_nixery_zone_t *zone, u_char *key)
 
         entry = ngx_queue_data(q, ngx_http_nixery_node_t, queue);
 
-        node = (ngx_rbtree_node_t *)
-                   ((u_char *) entry - offsetof(ngx_rbtree_node_t, color));
+        p = (u_char *) entry - offsetof(ngx_rbtree_node_t, color);
+        node = (ngx_rbtree_node_t *) p;
 
         ngx_rbtree_delete(&zone->sh->rbtree, node);
         ngx_slab_free_locked(zone->shpool, node);

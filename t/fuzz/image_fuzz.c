@@ -9,8 +9,7 @@
  * specification itself has; and the names of meta-packages and their packages.
  */
 
-#include <regex.h>
-#include "fuzz.h"
+#include "grammar.h"
 #include "nixery_image.h"
 
 
@@ -18,18 +17,9 @@
 #define FUZZ_ATTRIBUTE  "[a-zA-Z0-9_+'-]+"
 
 
-typedef struct {
-    const char  *text;
-    regex_t      regex;
-    unsigned     compiled:1;
-} fuzz_grammar_t;
-
-
 static int fuzz_name(const char *text, size_t len,
     const nixery_meta_t *metas, nixery_error_t *err);
 static void fuzz_meta(const char *text, size_t len);
-static void fuzz_compare(fuzz_grammar_t *grammar, const char *text, size_t len,
-    int rc);
 
 
 static fuzz_grammar_t  fuzz_names = {
@@ -151,29 +141,4 @@ fuzz_meta(const char *text, size_t len)
     }
 
     fuzz_check_error(rc, &err);
-}
-
-
-static void
-fuzz_compare(fuzz_grammar_t *grammar, const char *text, size_t len, int rc)
-{
-    int    matches;
-    char  *s;
-
-    if (!grammar->compiled) {
-        fuzz_check(regcomp(&grammar->regex, grammar->text,
-                           REG_EXTENDED | REG_NOSUB)
-                   == 0);
-        grammar->compiled = 1;
-    }
-
-    s = strndup(text, len);
-    fuzz_check(s != NULL);
-
-    matches = strlen(s) == len
-              && regexec(&grammar->regex, s, 0, NULL, 0) == 0;
-
-    free(s);
-
-    fuzz_check(matches == (rc == NIXERY_OK));
 }

@@ -6,17 +6,48 @@
 # what they find interesting stays in BUILD.  From the environment:
 #
 #   BUILD  absolute path of the build directory, with the fuzzers in it
-#   RUNS   how many inputs at most; without it, as many as there is time for
+#   JOBS   how many fuzzers at a time
 #   LIMIT  seconds for each fuzzer
-#   SEED   of the random numbers: begins anew, and does the same each time
+#   RUNS   how many inputs at most; without it, as many as there is time for
+#   SEED   of the random numbers: begins anew, and with RUNS does the same each
+#          time
 
 set -eu
 
+self=$(realpath "$0")
+limit=${LIMIT:-60}
+
 cd "$BUILD/fuzz"
+
+# fuzz NAME OPTION...
+fuzz() {
+    name=$1
+    shift
+
+    echo "fuzzing: $name, for $limit s"
+
+    if ! "./${name}_fuzz" -runs="${RUNS:--1}" -timeout=10 \
+        -max_total_time="$limit" -artifact_prefix="$name-" \
+        ${SEED:+-seed="$SEED"} "$@" "$name.corpus" > "$name.log" 2>&1
+    then
+        tail -n 100 "$name.log"
+        echo "the input is in $BUILD/fuzz/$name-*"
+        exit 1
+    fi
+
+    echo "fuzzing: $name: $(tail -n 1 "$name.log")"
+}
+
+# started by itself, for one of them
+if [ $# != 0 ]; then
+    fuzz "$@"
+    exit 0
+fi
 
 [ -z "${SEED:-}" ] || rm -rf ./*.corpus
 
-mkdir -p image.corpus popularity.corpus result.corpus text.corpus type.corpus
+mkdir -p image.corpus popularity.corpus reference.corpus refs.corpus \
+    result.corpus text.corpus type.corpus
 
 repeat() {
     printf "%0.s$1$1$1$1" 1 2 3 4 5 6 7 8
@@ -25,10 +56,17 @@ repeat() {
 a=$(repeat a)
 b=$(repeat b)
 digest=$a$b
+commit=0123456789abcdef0123456789abcdef01234567
+tab=$(printf '\t')
 
 # seed FUZZER NAME: standard input, without the last line feed
 seed() {
     printf %s "$(cat)" > "$1.corpus/$2"
+}
+
+# refs NAME: standard input, with all of its line feeds
+refs() {
+    cat > "refs.corpus/$1"
 }
 
 seed image name <<EOF
@@ -57,6 +95,56 @@ EOF
 
 seed popularity one <<EOF
 {"python3.11-requests-2.28.1":9007199254740992}
+EOF
+
+seed reference ref <<EOF
+refs/heads/a.b/c-d
+EOF
+
+seed reference latest <<EOF
+latest
+EOF
+
+seed reference commit <<EOF
+$commit
+EOF
+
+seed reference https <<EOF
+https://a:%7e@[::1]:80/a?b#c
+EOF
+
+seed reference ssh <<EOF
+ssh://git@host:22/~a/b.git
+EOF
+
+seed reference file <<EOF
+file:///a%20b
+EOF
+
+refs branch <<EOF
+main
+$commit${tab}refs/heads/main
+$commit${tab}refs/tags/main
+$commit${tab}refs/tags/main^{}
+EOF
+
+refs head <<EOF
+
+ref: refs/heads/main${tab}HEAD
+$commit${tab}HEAD
+EOF
+
+refs name <<EOF
+refs/tags/v1
+$commit${tab}refs/tags/v1
+$commit${tab}refs/tags/v1^{}
+EOF
+
+refs cause <<EOF
+Host key verification failed.
+fatal: Could not read from remote repository.
+
+Please make sure you have the correct access rights
 EOF
 
 seed result missing <<EOF
@@ -159,26 +247,44 @@ cat > json.dict <<EOF
 "application/"
 EOF
 
-fuzz() {
-    name=$1
-    shift
+cat > reference.dict <<EOF
+"refs/"
+"heads/"
+"tags/"
+"latest"
+"HEAD"
+".lock"
+"@{"
+"://"
+"https://"
+"ssh://"
+"git://"
+"file:///"
+"ext::"
+"%2d"
+"%0a"
+"[::1]"
+":65536"
+EOF
 
-    echo "fuzzing: $name"
+cat > refs.dict <<EOF
+"$commit\\x09"
+"ref: "
+"refs/"
+"refs/heads/"
+"refs/tags/"
+"\\x09HEAD\\x0a"
+"^{}"
+"fatal: "
+"Could not read from remote repository"
+EOF
 
-    if ! "./${name}_fuzz" -runs="${RUNS:--1}" -timeout=10 \
-        -max_total_time="${LIMIT:-20}" -artifact_prefix="$name-" \
-        ${SEED:+-seed="$SEED"} "$@" "$name.corpus" > "$name.log" 2>&1
-    then
-        tail -n 100 "$name.log"
-        echo "the input is in $BUILD/fuzz/$name-*"
-        exit 1
-    fi
-
-    tail -n 1 "$name.log"
-}
-
-fuzz image -max_len=300
-fuzz popularity -max_len=1024 -dict=json.dict
-fuzz result -max_len=4096 -dict=json.dict
-fuzz text -max_len=2048
-fuzz type -max_len=2048 -dict=json.dict
+xargs -L 1 -P "${JOBS:-1}" "$self" <<EOF
+image -max_len=300
+reference -max_len=300 -dict=reference.dict
+refs -max_len=2048 -dict=refs.dict
+popularity -max_len=1024 -dict=json.dict
+result -max_len=4096 -dict=json.dict
+text -max_len=2048
+type -max_len=2048 -dict=json.dict
+EOF

@@ -6,10 +6,16 @@
 
 /* What programs print, on its way to a person. */
 
-#include "fuzz.h"
+#include "grammar.h"
 
 
 static void fuzz_last(const char *text, size_t lines, size_t max);
+static void fuzz_hide(const char *text);
+
+
+static fuzz_grammar_t  fuzz_users = {
+    .text = "[hH][tT][tT][pP][sS]?://[^/?# \t\n\"'<>]*@"
+};
 
 
 int
@@ -33,6 +39,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_last(text.data, 1, 8);
     fuzz_last(text.data, 3, 64);
     fuzz_last(text.data, 20, 4096);
+
+    fuzz_hide(text.data);
 
     line = strndup((const char *) data, size);
     fuzz_check(line != NULL);
@@ -76,4 +84,45 @@ fuzz_last(const char *text, size_t lines, size_t max)
     }
 
     free(last);
+}
+
+
+/* The first line is a secret, and so is its first half. */
+
+static void
+fuzz_hide(const char *text)
+{
+    char        *copy, *one, *two;
+    size_t       len;
+    const char  *secrets[3];
+
+    len = strcspn(text, "\n");
+
+    one = strndup(text, len / 2);
+    two = strndup(text, len);
+    copy = strdup(text);
+    fuzz_check(one != NULL && two != NULL && copy != NULL);
+
+    secrets[0] = one;
+    secrets[1] = two;
+    secrets[2] = NULL;
+
+    nixery_text_hide(copy, secrets);
+
+    fuzz_check(!fuzz_matches(&fuzz_users, copy));
+
+    /* nothing is taken out but users */
+
+    if (strstr(text, "://") == NULL) {
+        fuzz_check(strlen(copy) == strlen(text));
+        fuzz_check(strspn(copy, "*") >= len);
+        fuzz_check(strchr(one, '*') != NULL || *one == '\0'
+                   || strstr(copy, one) == NULL);
+        fuzz_check(strchr(two, '*') != NULL || *two == '\0'
+                   || strstr(copy, two) == NULL);
+    }
+
+    free(copy);
+    free(two);
+    free(one);
 }

@@ -578,7 +578,8 @@ late_answer(void **state)
     set_git(f, "exec sleep 1000");
     start(f, MAIN, A);
     assert_failed(f, NIXERY_ERROR_TIMEOUT,
-                  "the build did not finish within 500ms");
+                  "git repository \"https://host.example/a\" did not answer in "
+                  "time: the build did not finish within 500ms");
 }
 
 

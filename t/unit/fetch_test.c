@@ -489,6 +489,7 @@ configuration(void **state)
                       "protocol.http.allow=always\n"
                       "protocol.ssh.allow=always\n"
                       "protocol.git.allow=always\n"
+                      "protocol.file.allow=user\n"
                       "core.sshcommand=ssh -o BatchMode=yes"
                       " -o ConnectTimeout=30 -o StrictHostKeyChecking=yes\n"
                       "credential.helper=\n");

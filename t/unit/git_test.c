@@ -494,13 +494,13 @@ causes(void **state)
         /* the line that ssh, or a server, wrote */
 
         { "Host key verification failed.\n%s",
-          "Host key verification failed." },
+          "Host key verification failed" },
         { "a@h: Permission denied (publickey).\n%s",
-          "a@h: Permission denied (publickey)." },
+          "a@h: Permission denied (publickey)" },
         { "fatal: protocol error\n%s", "protocol error" },
         { "one\n\ntwo\n\n%s", "two" },
-        { "%s", "Could not read from remote repository." },
-        { "\n\n%s", "Could not read from remote repository." },
+        { "%s", "Could not read from remote repository" },
+        { "\n\n%s", "Could not read from remote repository" },
         { "first\n%sfatal: later", "first" },
     };
 
@@ -683,6 +683,12 @@ protocols(void **state)
         { "--upload-pack=echo x > ran", NULL },
     };
 
+    /* as git has it when no user named the URL */
+
+    static char  *from_elsewhere[] = {
+        (char *) "GIT_PROTOCOL_FROM_USER=0", NULL
+    };
+
     f = *state;
 
     for (i = 0; i < count_of(urls); i++) {
@@ -704,11 +710,12 @@ protocols(void **state)
         run(f, "test ! -e ran; test ! -e /ran");
     }
 
-    /* files are for a source that is one */
+    /* a submodule that is a file is for a source that is one */
 
     free(f->url);
     f->url = format("file://%s/repo", f->dir);
     f->source.name = "https://host/a";
+    f->nix.env = from_elsewhere;
     refuses(f, "main", NIXERY_ERROR_SOURCE,
             "can't ask git repository \"file://shown\": "
             "transport 'file' not allowed");
@@ -792,14 +799,14 @@ refused(void **state)
           " it wants credentials, and has none" },
         { "printf 'Host key verification failed.\\r\\nfatal: Could not read"
           " from remote repository.\\n' >&2; exit 128",
-          "Host key verification failed.; \"known_hosts=\" has to have the"
+          "Host key verification failed; \"known_hosts=\" has to have the"
           " host's key" },
         { "printf 'a@h: Permission denied (publickey,password).\\r\\nfatal:"
           " Could not read from remote repository.\\n' >&2; exit 128",
-          "a@h: Permission denied (publickey,password).; \"key=\" has to be a"
+          "a@h: Permission denied (publickey,password); \"key=\" has to be a"
           " key that the host knows" },
         { "echo 'fatal: server certificate verification failed.' >&2;"
-          " exit 128", "server certificate verification failed.;"
+          " exit 128", "server certificate verification failed;"
           " \"nixery_nix_env NIX_SSL_CERT_FILE\" says which authorities are"
           " trusted" },
 
@@ -909,7 +916,8 @@ time_limit(void **state)
     f->source.secrets = secrets;
 
     refuses(f, "main", NIXERY_ERROR_TIMEOUT,
-            "the build did not finish within 300ms");
+            "git repository \"file://shown\" did not answer in time: the "
+            "build did not finish within 300ms");
 
     /* a git that does not want to end, and what it leaves behind */
 
@@ -917,7 +925,8 @@ time_limit(void **state)
     set_script(f, "trap '' TERM; sleep 1000 & echo 'asking hunter2' >&2;"
                   "while :; do sleep 0.1; done");
     refuses(f, "main", NIXERY_ERROR_TIMEOUT,
-            "the build did not finish within 2s");
+            "git repository \"file://shown\" did not answer in time: the "
+            "build did not finish within 2s");
     assert_non_null(f->err.log);
     assert_string_equal(f->err.log, "asking *******");
 

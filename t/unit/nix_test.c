@@ -838,7 +838,7 @@ git_failures(void **state)
           "echo >&2; echo 'Please make sure' >&2;"
           "echo \"error: " FAILED "\" >&2; exit 1", NIXERY_ERROR_SOURCE,
           "can't fetch " A " of git repository \"https://host/a\": Host key"
-          " verification failed.", FAILED },
+          " verification failed", FAILED },
 
         { "echo \"error: " FAILED "\" >&2; exit 1", NIXERY_ERROR_SOURCE,
           "can't fetch " A " of git repository \"https://host/a\": error: "

@@ -294,7 +294,8 @@ failures(void **state)
     f->settings.nix.timeout = 200;
     set_script(f, "exec sleep 1000");
     refuses(f, "main", NIXERY_ERROR_TIMEOUT,
-            "the build did not finish within 200ms");
+            "git repository \"file://shown\" did not answer in time: the "
+            "build did not finish within 200ms");
     assert_int_equal(entries(f->temp), 1);
 
     /* what it took is what a build has less */

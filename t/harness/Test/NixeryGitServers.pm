@@ -236,7 +236,7 @@ http {
             alias                 %%TESTDIR%%/git/files\$file;
         }
 
-        location ~ ^/forge/[^/]+/archive(?<file>/.*) {
+        location ~ ^/forge/[^/]+(?:/-)?/archive(?<file>/.*) {
             alias  %%TESTDIR%%/git/files\$file;
         }
 
