@@ -76,7 +76,7 @@ my $wanted = qr/could not read Username for 'URL': .*; it wants credentials/;
 my $refused = qr/Authentication failed for 'URL[^']*'; the credentials are ref/;
 my $key = qr/Permission denied \(publickey\); "key=" has to be a key that/;
 my $unknown = qr/host key.*; "known_hosts=" has to have the host's key/i;
-my $changed = qr/host key.*; the host's key is not the one that "known_hosts="/i;
+my $changed = qr/host key.*; the host's key is not the one that "known_hosts/i;
 my $untrusted = qr/certificate.*; "nixery_nix_env NIX_SSL_CERT_FILE" says/;
 
 my @bad = (
@@ -208,7 +208,8 @@ ok((grep { m{ - - .*/private/.* 401 } } @away), 'another place, asked without');
 
 my $right = $t->read_file('right');
 
-refused(from(8202), 502, 'UNKNOWN', $wanted =~ s/URL/.*/r, 'a file that changes');
+refused(from(8202), 502, 'UNKNOWN', $wanted =~ s/URL/.*/r,
+        'a file that changes, empty');
 $t->write_file('changing', $t->read_file('wrong'));
 refused(from(8202), 502, 'UNKNOWN', $refused =~ s/URL/.*/r,
         'a file that changes, refused');

@@ -223,8 +223,9 @@ for my $file (glob("$broken->{bare}/objects/??/*"),
 
 # those that are late are so at the same time
 
-@clients = map { http_get("/v2/tiny/manifests/latest", start => 1, at($_->[5])) }
-           @useless;
+@clients = map {
+    http_get('/v2/tiny/manifests/latest', start => 1, at($_->[5]))
+} @useless;
 
 for my $case (@useless) {
     my ($kind, $repo, $other, $status, $like) = @$case;
@@ -272,7 +273,7 @@ recovered($t, 'submodules');
 my @faults = (
     ['exit 3', 502, qr/^can't ask git repository "\Q$url\E": .*fake says no/],
     ['exit 128', 502, qr/^can't ask git repository "\Q$url\E": .*fake says no/],
-    ['signal 9', 502, qr/^can't ask git repository "\Q$url\E": it printed noth/],
+    ['signal 9', 502, qr/^can't ask git repository "\Q$url\E": it printed no/],
     ['silent', 404, qr/^git repository "\Q$url\E" has no branch or tag "main"/],
     ['flood', 502, qr/^what git repository "\Q$url\E" answers is no list of/],
     ['print x', 502, qr/^what git repository "\Q$url\E" answers is no list of/],

@@ -2,8 +2,8 @@
 
 # Copyright (C) The ngx_http_nixery_module authors
 
-# A branch that moves, and one that does not: what is served, and what is started
-# for it, in every worker and after a reload.
+# A branch that moves, and one that does not: what is served, and what is
+# started for it, in every worker and after a reload.
 
 use warnings;
 use strict;

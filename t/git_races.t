@@ -207,7 +207,8 @@ $one = pushed($t, $set, 'back 1');
 ($n, @clients) = building($t, 8080, 'step');
 point($set, 'refs/heads/main', $base);
 step($t);
-ok(eventually(sub { processes($t) == 1 && !fetching($t) }), 'back, Nix is done');
+ok(eventually(sub { processes($t) == 1 && !fetching($t) }),
+   'back, Nix is done');
 point($set, 'refs/heads/main', $one);
 step($t);
 refused(answer($clients[0]), 404, 'MANIFEST_UNKNOWN',
@@ -293,7 +294,7 @@ for my $move (0 .. MOVES) {
 for my $client (@clients) {
     $r = answer($client);
     refused($r, 502, 'UNKNOWN',
-            qr{^"refs/heads/main" moved from $two to $three while it was built },
+            qr{^"refs/heads/main" moved from $two to $three while it was },
             'moving, given up');
 }
 
@@ -307,7 +308,8 @@ is(from(8081, 'mark', 'main')->{headers}{'nixery-revision'}, $three,
 
 $one = pushed($t, $set, 'lost');
 ($n, @clients) = building($t, 8081, 'after');
-ok(eventually(sub { processes($t) == 1 && !fetching($t) }), 'lost, Nix is done');
+ok(eventually(sub { processes($t) == 1 && !fetching($t) }),
+   'lost, Nix is done');
 rename($set->{bare}, "$set->{bare}.away") or die "can't rename: $!\n";
 go($t);
 refused(answer($clients[0]), 502, 'UNKNOWN',

@@ -104,7 +104,7 @@ nixery_git_checkout(const nixery_fetch_t *fetch, const char *directory,
 {
     int                rc;
     char              *git;
-    const char        *argv[9];
+    const char        *argv[11];
     nixery_buf_t       text;
     nixery_process_t   process;
 
@@ -121,15 +121,19 @@ nixery_git_checkout(const nixery_fetch_t *fetch, const char *directory,
         return NIXERY_OK;
     }
 
+    /* a program that the checkout's owner names is none to be run here */
+
     argv[0] = "git";
     argv[1] = "--no-optional-locks";
-    argv[2] = "-C";
-    argv[3] = directory;
-    argv[4] = "status";
-    argv[5] = "--porcelain=v2";
-    argv[6] = "--branch";
-    argv[7] = "--untracked-files=normal";
-    argv[8] = NULL;
+    argv[2] = "-c";
+    argv[3] = "core.fsmonitor=false";
+    argv[4] = "-C";
+    argv[5] = directory;
+    argv[6] = "status";
+    argv[7] = "--porcelain=v2";
+    argv[8] = "--branch";
+    argv[9] = "--untracked-files=normal";
+    argv[10] = NULL;
 
     memset(&text, 0, sizeof(nixery_buf_t));
 

@@ -113,6 +113,13 @@ ngx_http_nixery_packages_kind(ngx_conf_t *cf,
 
     /* which may have a password, that the errors below would show */
 
+    if (ngx_strstr(kind->data, "://") != NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"nixery_packages\" needs a kind before its URL, "
+                           "which \"git\" is");
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_strstr(name->data, "://") != NULL
         && (ngx_strcmp(kind->data, "path") == 0
             || ngx_strcmp(kind->data, "channel") == 0))
@@ -177,6 +184,7 @@ static char *
 ngx_http_nixery_packages_parameter(ngx_conf_t *cf,
     ngx_http_nixery_packages_t *packages, ngx_str_t *value)
 {
+    size_t       len;
     ngx_str_t   *file;
     ngx_uint_t   i;
 
@@ -233,9 +241,11 @@ ngx_http_nixery_packages_parameter(ngx_conf_t *cf,
 
 invalid:
 
+    len = strcspn((char *) value->data, "=:/@");
+
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid parameter \"%V\" of \"nixery_packages\"",
-                       value);
+                       "invalid parameter \"%*s%s\" of \"nixery_packages\"",
+                       len, value->data, len < value->len ? "..." : "");
 
     return NGX_CONF_ERROR;
 }

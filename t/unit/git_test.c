@@ -1142,7 +1142,8 @@ checkout_fails(void **state)
     }
 
     text = shell(f, "cat argv");
-    message = format("--no-optional-locks\n-C\n%s/repo\nstatus\n"
+    message = format("--no-optional-locks\n-c\ncore.fsmonitor=false\n"
+                     "-C\n%s/repo\nstatus\n"
                      "--porcelain=v2\n--branch\n--untracked-files=normal",
                      f->dir);
     assert_string_equal(text, message);

@@ -10,7 +10,7 @@ use warnings;
 use base qw(Exporter);
 
 our @EXPORT = qw(
-    around check configure line_of location number right said who wrong
+    around check configure line_of location number right who wrong
 );
 
 use Test::More ();
@@ -135,14 +135,6 @@ sub right {
         or Test::More::diag("exit code $code: $output");
 
     return;
-}
-
-
-# What "nginx -t" has written to the log, and not to the terminal.
-
-sub said {
-    my ($t) = @_;
-    return join "\n", $t->read_file('error.log') =~ /\[notice\] (\S+: .*)/g;
 }
 
 
