@@ -307,19 +307,6 @@ cause(fixture_t *f)
 
 
 static int
-key(fixture_t *f)
-{
-    char               hex[NIXERY_HEX_LEN + 1];
-    nixery_revision_t  revision = { MAIN, COMMIT };
-
-    return nixery_build_key(&f->settings, &f->image, &revision, hex)
-           == NIXERY_OK
-               ? NIXERY_OK
-               : nixery_error_nomem(&f->err);
-}
-
-
-static int
 open_fetch(fixture_t *f)
 {
     memset(&f->fetch, 0, sizeof(nixery_fetch_t));
@@ -644,7 +631,6 @@ sources(void **state)
     f = *state;
 
     assert_survives(f, cause);
-    assert_survives(f, key);
     assert_survives(f, argument);
 
     f->source.kind = NIXERY_SOURCE_CHANNEL;
