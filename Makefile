@@ -165,6 +165,10 @@ asan_cflags := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined 
 tsan_cflags := -O1 -fsanitize=thread
 tsan_extra := t/unit/tsan.c -Wl,--wrap=syscall
 
+# what a test has in place of libc's own
+nomem_test_wraps := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	-Wl,--wrap=strdup,--wrap=strndup,--wrap=vasprintf,--wrap=asprintf
+
 fuzz_cflags := $(asan_cflags) -fsanitize=fuzzer-no-link
 
 define core_rules
@@ -184,7 +188,8 @@ $(build)/$(1)/%_test: t/unit/%_test.c $(unit_shared) t/unit/unit.h \
     t/unit/server.h $(build)/$(1)/libnixery.a $(filter %.c,$($(1)_extra))
 	@echo "building $(1)/$$(@F)"
 	@$(2) $(core_cflags) $($(1)_cflags) -I$(core_dir) -o $$@ $$< \
-	    $(unit_shared) $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka $(core_libs)
+	    $(unit_shared) $($(1)_extra) $(build)/$(1)/libnixery.a -lcmocka \
+	    $(core_libs) $$($$(@F)_wraps)
 
 .PHONY: $(1)-build
 $(1)-build: $(patsubst t/unit/%.c,$(build)/$(1)/%,$(wildcard t/unit/*_test.c))

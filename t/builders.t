@@ -158,8 +158,9 @@ is(join("\n", splice(@call, 0, 9)),
    . "--argstr\npkgSource\npath!$d/packages",
    'old call, arguments');
 is(join("\n", @call),
-   "--argstr\nsrcType\npath\n--argstr\nsrcArgs\n$d/packages\n"
-   . "--argstr\nsystem\n$system\n$d/packages/prebuilt.nix", 'old call, more');
+   "--argstr\nsystem\n$system\n"
+   . "--argstr\nsrcType\npath\n--argstr\nsrcArgs\n$d/packages\n"
+   . "$d/packages/prebuilt.nix", 'old call, more');
 
 @call = @{(calls($t))[-1]};
 

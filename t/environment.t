@@ -294,9 +294,13 @@ for my $case (@cases) {
 my $shown = taken('NIXERY_PKGS_REPO', 'https://127.0.0.1/x', 'packages');
 
 is(checked($t, {NIXERY_PKGS_REPO =>
-                'https://me:planted@127.0.0.1/x?token=planted#planted'},
+                'https://me:planted@127.0.0.1/x'},
            [without($t, 'packages')]), "$shown\nsuccessful",
    'credentials are not shown');
+like(checked($t, {NIXERY_PKGS_REPO => 'https://127.0.0.1/x?token=planted'},
+             [without($t, 'packages')]),
+     qr/\Ainvalid URL in "nixery_packages": a git repository's has no "\?"(?!.*planted)/s,
+     'nor is a query, which a repository does not have');
 is(checked($t, {NIXERY_PKGS_REPO => 'https://planted@127.0.0.1/x'},
            [without($t, 'packages')]), "$shown\nsuccessful",
    'a token is not shown');

@@ -217,7 +217,7 @@ fuzz_find_target(const char *text, nixery_revision_t *revision)
 }
 
 
-/* One line of the clean text, or what stands for none. */
+/* A part of the clean text, whatever ends its lines, or what stands for none. */
 
 static void
 fuzz_cause(const char *text, size_t len)
@@ -232,6 +232,10 @@ fuzz_cause(const char *text, size_t len)
 
     fuzz_check(cause != NULL && strlen(cause) <= FUZZ_CAUSE_MAX);
     fuzz_check_text(cause, "\t");
+
+    nixery_text_line(cause);
+    nixery_text_line(clean.data);
+
     fuzz_check(strstr(clean.data, cause) != NULL
                || strcmp(cause, "it printed nothing") == 0);
 
