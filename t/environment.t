@@ -278,7 +278,7 @@ my @cases = (
      'STORAGE_PATH that can\'t be made'],
 );
 
-$t->plan(@cases + 47);
+$t->plan(@cases + 48);
 
 for my $case (@cases) {
     my ($env, $locations, $lines, $name, $http) = @$case;

@@ -133,6 +133,12 @@ ngx_http_nixery_resolve_key(ngx_http_request_t *r, ngx_str_t *tag,
 
     nixery_sha256_string(sha, source->name);
 
+    /* what one who is let in was told is not for everybody */
+
+    nixery_sha256_string(sha, source->user ? source->user : "");
+    nixery_sha256_string(sha, source->credentials ? source->credentials : "");
+    nixery_sha256_string(sha, source->key ? source->key : "");
+
     if (source->kind == NIXERY_SOURCE_GIT) {
         nixery_sha256_string(sha, source->ref ? source->ref : "");
         nixery_sha256_item(sha, tag->data, tag->len);
@@ -220,23 +226,34 @@ ngx_http_nixery_resolve_ended(ngx_http_nixery_job_t *data)
 {
     ngx_http_nixery_resolve_t *resolve = (ngx_http_nixery_resolve_t *) data;
 
-    nixery_resolve_t  *job;
+    const char             *what, *name;
+    nixery_resolve_t       *job;
+    const nixery_source_t  *source;
 
     job = &resolve->resolve;
+    source = job->settings->nix.source;
+
+    what = "tag";
+    name = job->tag;
+
+    if (source->kind == NIXERY_SOURCE_CHANNEL) {
+        what = "channel";
+        name = source->name;
+    }
 
     if (job->error.kind == NIXERY_ERROR_NONE) {
         ngx_http_nixery_zone_put(resolve->zone, resolve->key, &job->revision);
 
         ngx_log_error(NGX_LOG_INFO, data->log, 0,
-                      "nixery: tag \"%s\" is revision %s, build %V, %M ms",
-                      job->tag, job->revision.id, &data->id,
+                      "nixery: %s \"%s\" is revision %s, build %V, %M ms",
+                      what, name, job->revision.id, &data->id,
                       ngx_current_msec - data->start);
         return;
     }
 
     ngx_log_error(ngx_http_nixery_error_level(&job->error), data->log, 0,
-                  "nixery: tag \"%s\" failed, build %V, %M ms: %s",
-                  job->tag, &data->id, ngx_current_msec - data->start,
+                  "nixery: %s \"%s\" failed, build %V, %M ms: %s",
+                  what, name, &data->id, ngx_current_msec - data->start,
                   job->error.message);
 }
 
