@@ -217,7 +217,7 @@ fuzz_find_target(const char *text, nixery_revision_t *revision)
 }
 
 
-/* A part of the clean text, whatever ends its lines, or what stands for none. */
+/* A part of the clean text, whatever ends its lines, or what stands for it. */
 
 static void
 fuzz_cause(const char *text, size_t len)
