@@ -502,6 +502,23 @@ causes(void **state)
         { "%s", "Could not read from remote repository" },
         { "\n\n%s", "Could not read from remote repository" },
         { "first\n%sfatal: later", "first" },
+
+        /* which submodule it was says no more than why */
+
+        { "fatal: unable to access 'u'\nfatal: clone of 'u' into 'p' failed\n",
+          "unable to access 'u'" },
+        { "fatal: one\nfatal: clone of 'u'\nfatal: two\n", "two" },
+        { "fatal: clone of 'u' into 'p' failed\n",
+          "clone of 'u' into 'p' failed" },
+
+        /* whom it can't connect to has a line of its own */
+
+        { "fatal: unable to connect to h:\nh[0: ::1]: errno=x\n\n",
+          "unable to connect to h: h[0: ::1]: errno=x" },
+        { "fatal: unable to connect to h:\n", "unable to connect to h: " },
+        { "fatal: unable to connect to h:", "unable to connect to h:" },
+        { "fatal: no.", "no" },
+        { "fatal: .", "" },
     };
 
     (void) state;
@@ -805,6 +822,20 @@ refused(void **state)
           " Could not read from remote repository.\\n' >&2; exit 128",
           "a@h: Permission denied (publickey,password); \"key=\" has to be a"
           " key that the host knows" },
+        { "echo '@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @' >&2;"
+          "printf 'Host key verification failed.\\r\\nfatal: Could not read"
+          " from remote repository.\\n' >&2; exit 128",
+          "Host key verification failed; the host's key is not the one that"
+          " \"known_hosts=\" has" },
+        { "echo \"fatal: unable to access 'u': SSL: no alternative certificate"
+          " subject name matches target host name 'h'\" >&2; exit 128",
+          "unable to access 'u': SSL: no alternative certificate subject name"
+          " matches target host name 'h'; its certificate is another host's" },
+        { "echo \"fatal: unable to access 'u': Problem with the SSL CA cert"
+          " (path? access rights?)\" >&2; exit 128",
+          "unable to access 'u': Problem with the SSL CA cert (path? access"
+          " rights?); \"nixery_nix_env NIX_SSL_CERT_FILE\" has to name a file"
+          " that workers can read" },
         { "echo 'fatal: server certificate verification failed.' >&2;"
           " exit 128", "server certificate verification failed;"
           " \"nixery_nix_env NIX_SSL_CERT_FILE\" says which authorities are"
@@ -835,6 +866,30 @@ refused(void **state)
         refuses(f, "main", NIXERY_ERROR_SOURCE, message);
         assert_null(f->err.log);
         free(message);
+    }
+}
+
+
+/* A server answers, and has no repository at that URL. */
+
+static void
+none_there(void **state)
+{
+    size_t      i;
+    fixture_t  *f;
+
+    static const char  *bodies[] = {
+        "echo \"fatal: repository 'http://h/a/' not found\" >&2; exit 128",
+        "echo 'fatal: http://h/a/info/refs not valid: is this a git"
+        " repository?' >&2; exit 128",
+    };
+
+    f = *state;
+
+    for (i = 0; i < count_of(bodies); i++) {
+        set_script(f, bodies[i]);
+        assert_int_equal(resolve(f, "main"), NIXERY_DECLINED);
+        assert_int_equal(f->err.kind, NIXERY_ERROR_NONE);
     }
 }
 
@@ -1199,6 +1254,7 @@ main(void)
         test(protocols),
         test(call),
         test(refused),
+        test(none_there),
         test(no_list),
         test(cannot_be_run),
         test(time_limit),

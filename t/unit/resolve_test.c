@@ -291,6 +291,10 @@ failures(void **state)
             "can't ask git repository \"file://shown\": no");
     assert_int_equal(entries(f->temp), 1);
 
+    set_script(f, "echo \"fatal: repository 'u' not found\" >&2; exit 128");
+    refuses(f, "main", NIXERY_ERROR_SOURCE,
+            "there is no git repository at \"file://shown\"");
+
     f->settings.nix.timeout = 200;
     set_script(f, "exec sleep 1000");
     refuses(f, "main", NIXERY_ERROR_TIMEOUT,
