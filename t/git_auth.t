@@ -21,7 +21,7 @@ use Test::NixeryGitServers;
 use File::Copy;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('fcgiwrap')
-    ->has_daemon('ssh')->plan(49);
+    ->has_daemon('ssh')->plan(75);
 
 prepare($t);
 
@@ -188,9 +188,11 @@ for my $case (@bad) {
     my ($host) = $url =~ m{^(\w+://[^/]+)};
     my $text = "$like" =~ s/URL/\Q$host\E/gr;
 
-    refused(from($port++), 502, 'UNKNOWN',
+    $r = from($port++);
+    refused($r, 502, 'UNKNOWN',
             qr/^can't ask git repository "\S+\/set\.git": .*$text/,
             named('bad', $kind, %extra));
+    logged_once($t, $r, 'error', named('bad', $kind, %extra));
 }
 
 # a password is not taken to another place

@@ -2,8 +2,8 @@
 
 # Copyright (C) The ngx_http_nixery_module authors
 
-# Packages of a path that is a git checkout: images are labelled with its commit,
-# and with what was changed since.
+# Packages of a path that is a git checkout: images are labelled with its
+# commit, and with what was changed since.
 
 use warnings;
 use strict;

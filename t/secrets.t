@@ -21,6 +21,7 @@ use Test::NixeryConfig;
 use Test::NixeryGit;
 use Test::NixeryGitServers;
 
+use Fcntl qw(S_IMODE);
 use File::Find;
 use MIME::Base64;
 
@@ -222,7 +223,8 @@ for my $program ('git', '', 'nix-git') {
 
     my ($held) = glob("$d/temp-held/nixery-work.*/git-credentials");
     is(seen_in($held), 'the password, encoded', "$name, the file that has it");
-    is(sprintf('%o', (stat($held // ''))[2] & 07777), '600', "$name, its mode");
+    is(sprintf('%o', S_IMODE((stat($held // ''))[2])), '600',
+       "$name, its mode");
 
     $planted{substr($held, length("$d/"))} = 1;
     is(seen(left($t)), '', "$name, no other file");

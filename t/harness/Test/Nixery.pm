@@ -12,9 +12,10 @@ use base qw(Exporter);
 
 our @EXPORT = qw(
     calls children containers cpu_time descriptors digests eventually fake_mode
-    go labels leaving left_over manifest nixery objects package_set partial
-    prepare processes received refused registry reloaded reply store_add
-    text_result truth unique watch watched whole wipe workers workers_user
+    go labels leaving left_over logged_once manifest nixery objects package_set
+    partial prepare processes received refused registry reloaded reply
+    store_add text_result truth unique watch watched whole wipe workers
+    workers_user
 );
 
 use Digest::SHA;
@@ -313,6 +314,30 @@ sub refused {
 
     Test::More::ok($ok, $name)
         or Test::More::diag("status $reply->{status}: $reply->{body}");
+
+    return;
+}
+
+
+# One test: the error log has one line, of that level, about an error's job, with
+# the same words.
+
+sub logged_once {
+    my ($t, $reply, $level, $name) = @_;
+
+    my $error = ref $reply->{json} eq 'HASH' ? $reply->{json}{errors}[0] : {};
+    my $id = $error->{detail}{build} // 'none';
+    my $words = $error->{message} // 'none';
+
+    # the log has these elsewhere in the line, and not what Nix printed
+    $words =~ s/ \((?:build \Q$id\E)?(?:, )?(?:revision \S+)?\)(?:\n.*)?$//s;
+
+    my @lines = grep { /^\S+ \S+ \[(?!debug)\w+\] .*\Q$id\E/ }
+                split /\n/, $t->read_file('error.log');
+
+    Test::More::ok(@lines == 1 && $lines[0] =~ /\[$level\] .*: nixery: /
+                   && index($lines[0], $words) >= 0, "$name, one line")
+        or Test::More::diag("\"$words\" is not in: ", join "\n", @lines);
 
     return;
 }
