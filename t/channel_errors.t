@@ -217,7 +217,7 @@ for my $n (0 .. $#cases) {
     # one line in the error log, with the build's id
     my ($id) = $reply->{body} =~ /"build":"(\w+)"/;
     my $lines = () = $t->read_file('error.log')
-        =~ /^.*(?:tag|image) "\w+".* failed, build $id,.*$/gm;
+        =~ /^.*(?:channel|image) "[\w.-]+".* failed, build $id,.*$/gm;
 
     is($lines, 1, "$name, logged");
 }
