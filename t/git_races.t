@@ -23,7 +23,7 @@ use JSON::PP;
 
 use constant MOVES => 3;    # of a branch that are followed
 
-my $t = Test::Nginx->new()->has(qw/http/)->plan(88);
+my $t = Test::Nginx->new()->has(qw/http ssi/)->plan(95);
 
 prepare($t);
 
@@ -70,9 +70,26 @@ http {
     add_header X-Cache \$nixery_cache always;
 
     $servers
+
+    server {
+        listen       127.0.0.1:8086;
+        server_name  localhost;
+
+        location /page.html {
+            ssi on;
+        }
+
+        location /v2 {
+            ${\nixery($t, %git)}
+        }
+    }
 }
 
 EOF
+
+$t->write_file('page.html', join ' and ', map {
+    qq(<!--#include virtual="/v2/$_/manifests/main"-->)
+} qw(tiny mark));
 
 start($t);
 
@@ -342,6 +359,39 @@ refused($r, 500, 'UNKNOWN', qr/^the\ builder's\ result\ is\ of\ revision
                                \ "$base",\ not\ of\ "$one"\ /x,
         'another revision');
 
+# requests in a row, and at once as parts of a page: each waits twice
+
+$commit = pushed($t, $set, 'in a row');
+@replies = pipelined(received(http(join('',
+    request('GET', 'mark', 'main', 'keep-alive'),
+    request('HEAD', 'tiny', 'refs/heads/main', 'keep-alive'),
+    request('GET', 'mark', $commit, 'keep-alive'),
+    request('GET', 'tiny', 'main', 'close')), start => 1)),
+    qw(GET HEAD GET GET));
+is(scalar(grep { $_->{headers}{'nixery-revision'} eq $commit } @replies), 4,
+   'in a row');
+is($replies[2]{body}, $replies[0]{body}, 'in a row, same image');
+is($replies[3]{headers}{'docker-content-digest'},
+   $replies[1]{headers}{'docker-content-digest'}, 'in a row, the other');
+
+$commit = pushed($t, $set, 'page');
+$r = answer(http_get('/page.html', start => 1, at(8086)));
+is($r->{body}, join(' and ', map { from(8080, $_, 'main')->{body} }
+                             qw(tiny mark)), 'page');
+
+# a client that is gone when its build runs
+
+$commit = pushed($t, $set, 'left alone');
+($n, @clients) = building($t, 8080, 'wait');
+ok(eventually(sub { resolved($t, $commit) }), 'left alone, asked');
+close($clients[0]);
+http_get('/v2/');
+go($t);
+ok(eventually(sub { left_over($t) eq '' }), 'left alone, nothing left');
+fake_mode($t, 'real');
+is(from(8080, 'mark', $commit)->{headers}{'x-cache'}, 'HIT',
+   'left alone, the image is stored');
+
 # a reload while it is asked for
 
 fake_mode($t, 'wait', 'git');
@@ -352,7 +402,7 @@ ok(eventually(sub { calls($t, 'git') > $n }), 'reload, git runs');
 $t->reload();
 ok(eventually(sub { leaving($worker) }), 'reload, worker is leaving');
 go($t, 'git');
-is(answer($clients[0])->{headers}{'nixery-revision'}, $one,
+is(answer($clients[0])->{headers}{'nixery-revision'}, $commit,
    'reload, the client gets its image');
 ok(eventually(sub { !-e "/proc/$worker" }), 'reload, worker exits');
 
@@ -392,6 +442,34 @@ sub answer {
 sub from {
     my ($port, $name, $reference) = @_;
     return answer(get($port, $name, $reference));
+}
+
+
+sub request {
+    my ($method, $name, $reference, $connection) = @_;
+
+    return "$method /v2/$name/manifests/$reference HTTP/1.1\x0d\x0a"
+        . "Host: localhost\x0d\x0aConnection: $connection\x0d\x0a\x0d\x0a";
+}
+
+
+# The answers to those methods, one after the other.
+
+sub pipelined {
+    my ($text, @methods) = @_;
+    my @answers;
+
+    for my $method (@methods) {
+        $text =~ s/^(HTTP.*?\x0d\x0a\x0d\x0a)//s or last;
+
+        my $reply = reply($1);
+        my $length = $reply->{headers}{'content-length'};
+
+        $reply->{body} = substr($text, 0, $length, '') if $method eq 'GET';
+        push @answers, $reply;
+    }
+
+    return @answers;
 }
 
 
