@@ -44,24 +44,16 @@ typedef struct {
 } fixture_t;
 
 
-static void
-run_shell(char *command)
-{
-    assert_int_equal(system(command), 0);
-    free(command);
-}
-
-
 /* Commands of git's, in the fixture's folder. */
 
 static void
 git(fixture_t *f, const char *command)
 {
-    run_shell(format("set -e; cd '%s'; export HOME=/nonexistent"
+    unit_shell("set -e; cd '%s'; export HOME=/nonexistent"
                      " GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a"
                      " GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a"
                      " GIT_COMMITTER_EMAIL=a; { %s; } >/dev/null 2>&1",
-                     f->dir, command));
+                     f->dir, command);
 }
 
 
@@ -209,7 +201,7 @@ assert_failed(fixture_t *f, nixery_error_e kind, const char *message)
 static void
 wipe_storage(fixture_t *f)
 {
-    run_shell(format("rm -rf '%s'/storage/*/*", f->dir));
+    unit_shell("rm -rf '%s'/storage/*/*", f->dir);
 }
 
 
@@ -359,7 +351,7 @@ remove_fixture(void **state)
     nixery_build_free(&f->build);
     f->settings.storage->free(f->settings.storage);
 
-    run_shell(format("rm -rf '%s' " RESULT, f->dir));
+    unit_shell("rm -rf '%s' " RESULT, f->dir);
 
     free(f->git);
     free(f->nix);
@@ -380,7 +372,7 @@ set_checkout(fixture_t *f)
     git(f, "git init -b main repo; cd repo; echo one > file; git add file;"
            "git commit -m one");
 
-    run_shell(format("ln -sf \"$(command -v git)\" '%s'", f->git));
+    unit_shell("ln -sf \"$(command -v git)\" '%s'", f->git);
 
     f->settings.nix.git = f->git;
     f->source.kind = NIXERY_SOURCE_PATH;

@@ -80,7 +80,6 @@ typedef struct {
 
 static int make_fixture(void **state);
 static int remove_fixture(void **state);
-static void run_shell(char *command);
 static char *output_of(char *command);
 static void make_store(void);
 static void make_graph(int reverse);
@@ -218,9 +217,9 @@ known_images_need_no_nix(void **state)
 
     /* without its blobs an image is none */
 
-    run_shell(format("ls -S '%s/layers' | head -n1 | "
+    unit_shell("ls -S '%s/layers' | head -n1 | "
                      "xargs -I{} rm '%s/layers/{}'", f->storage_path,
-                     f->storage_path));
+                     f->storage_path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(nix_runs(f), 2);
@@ -228,9 +227,9 @@ known_images_need_no_nix(void **state)
 
     /* of another size, too */
 
-    run_shell(format("ls -S '%s/layers' | head -n1 | "
+    unit_shell("ls -S '%s/layers' | head -n1 | "
                      "xargs -I{} truncate -s 100 '%s/layers/{}'",
-                     f->storage_path, f->storage_path));
+                     f->storage_path, f->storage_path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(nix_runs(f), 3);
@@ -301,34 +300,34 @@ bad_records_are_replaced(void **state)
 
     assert_int_equal(nixery_layer_key_top(CONTENTS, key), NIXERY_OK);
     other = object_path(f, "builds", key);
-    run_shell(format("cp '%s' '%s'", other, path));
+    unit_shell("cp '%s' '%s'", other, path);
     free(other);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
 
-    run_shell(format("sed -i 's/\"size\":/\"size\":1/' '%s'", path));
+    unit_shell("sed -i 's/\"size\":/\"size\":1/' '%s'", path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
 
-    run_shell(format("sed -i 's/\"size\":/\"size\":0.5e1/' '%s'", path));
+    unit_shell("sed -i 's/\"size\":/\"size\":0.5e1/' '%s'", path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
 
-    run_shell(format("sed -i 's/\"tarSize\":/\"tarSize\":-/' '%s'", path));
+    unit_shell("sed -i 's/\"tarSize\":/\"tarSize\":-/' '%s'", path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
 
-    run_shell(format("sed -i 's/\"digest\":\"sha256:...../"
-                     "\"digest\":\"sha256:00000/' '%s'", path));
+    unit_shell("sed -i 's/\"digest\":\"sha256:...../"
+                     "\"digest\":\"sha256:00000/' '%s'", path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
 
-    run_shell(format("head -c 5000 /dev/zero > '%s'", path));
+    unit_shell("head -c 5000 /dev/zero > '%s'", path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
@@ -444,7 +443,7 @@ prebuilt(void **state)
 
     /* copied, neither moved away nor linked */
 
-    run_shell(format("test $(stat -c %%h " BLOBS "/layer) = 1"));
+    unit_shell("test $(stat -c %%h " BLOBS "/layer) = 1");
 
     start(f, "hello");
     assert_built(f);
@@ -453,7 +452,7 @@ prebuilt(void **state)
 
     /* an object that was cut off is replaced */
 
-    run_shell(format("truncate -s 3 '%s'", path));
+    unit_shell("truncate -s 3 '%s'", path);
     start(f, "hello");
     assert_built(f);
     assert_int_equal(f->build.layers_made, 1);
@@ -493,9 +492,9 @@ prebuilt_that_lies(void **state)
 
     f = *state;
 
-    run_shell(format("cd " BLOBS " && mkdir folder && mkfifo fifo && "
+    unit_shell("cd " BLOBS " && mkdir folder && mkfifo fifo && "
                      "ln -s /etc/passwd out && ln -s loop loop && "
-                     "ln -s layer in"));
+                     "ln -s layer in");
 
     manifest = prebuilt_manifest(15);
 
@@ -553,11 +552,11 @@ prepared(void **state)
     assert_int_equal(f->build.layers_made, 5);
     assert_string_equal(f->build.media_type, NIXERY_OCI_MANIFEST);
 
-    run_shell(format("! grep -q SSL_CERT_FILE '%s'/layers/*",
-                     f->storage_path));
-    run_shell(format("cd '%s'/layers && grep -ho 'sha256:[0-9a-f]*' %s |"
+    unit_shell("! grep -q SSL_CERT_FILE '%s'/layers/*",
+                     f->storage_path);
+    unit_shell("cd '%s'/layers && grep -ho 'sha256:[0-9a-f]*' %s |"
                      " tail -n 1 | cut -c 8- | xargs zcat | cmp - " TARBALL,
-                     f->storage_path, f->build.digest));
+                     f->storage_path, f->build.digest);
 
     /* known by its hash, whatever its path */
 
@@ -578,13 +577,13 @@ prepared(void **state)
 
     wipe_storage(f);
 
-    run_shell(format("sed -i 's/%s/%064d/' " RESULT, hash, 0));
+    unit_shell("sed -i 's/%s/%064d/' " RESULT, hash, 0);
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "the builder says the SHA-256 of "
                                           "layer \"" TARBALL "\" is 00");
     assert_int_equal(f->probe.calls, 0);
 
-    run_shell(format("rm " TARBALL));
+    unit_shell("rm " TARBALL);
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "can't be read: No such file");
 
@@ -636,7 +635,7 @@ system_without_platform(void **state)
 
     f = *state;
 
-    run_shell(format("sed -i 's/x86_64-linux/x86_64-darwin/' " RESULT));
+    unit_shell("sed -i 's/x86_64-linux/x86_64-darwin/' " RESULT);
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_RESULT, "\"x86_64-darwin\"");
 }
@@ -649,7 +648,7 @@ path_vanishes(void **state)
 
     f = *state;
 
-    run_shell(format("rm -r " DATA));
+    unit_shell("rm -r " DATA);
     start(f, "hello");
     assert_failed(f, NIXERY_ERROR_SYSTEM, DATA);
     assert_objects_whole(f);
@@ -1113,7 +1112,7 @@ remove_fixture(void **state)
     nixery_build_free(&f->build);
     f->probe.st.free(&f->probe.st);
 
-    run_shell(format("rm -rf '%s' /nix/store/*", f->dir));
+    unit_shell("rm -rf '%s' /nix/store/*", f->dir);
 
     free(f->dir);
     free(f->script);
@@ -1122,14 +1121,6 @@ remove_fixture(void **state)
     free(f);
 
     return 0;
-}
-
-
-static void
-run_shell(char *command)
-{
-    assert_int_equal(system(command), 0);
-    free(command);
 }
 
 
@@ -1162,7 +1153,7 @@ make_store(void)
     size_t     i;
     uint32_t   n;
 
-    run_shell(format("rm -rf /nix/store/*; umask 022; set -e; "
+    unit_shell("rm -rf /nix/store/*; umask 022; set -e; "
         "mkdir -p " LIBC "/lib " BASH "/bin " HELLO "/bin " HELLO "/empty " DATA
         " " CONTENTS "/bin " BLOBS "; "
         "echo libc > " LIBC "/lib/libc.so; ln " LIBC "/lib/libc.so " LIBC
@@ -1171,7 +1162,7 @@ make_store(void)
         "ln -s bash " BASH "/bin/sh; "
         "echo hello > " HELLO "/bin/hello; chmod 755 " HELLO "/bin/hello; "
         "ln -s " BASH "/bin/bash " CONTENTS "/bin/bash; "
-        "ln -s " HELLO "/bin/hello " CONTENTS "/bin/hello"));
+        "ln -s " HELLO "/bin/hello " CONTENTS "/bin/hello");
 
     /* what does not compress, so that a layer has more than one piece */
 
@@ -1297,7 +1288,7 @@ open_storage(fixture_t *f)
 static void
 wipe_storage(fixture_t *f)
 {
-    run_shell(format("rm -rf '%s'/*", f->storage_path));
+    unit_shell("rm -rf '%s'/*", f->storage_path);
     f->probe.st.free(&f->probe.st);
     open_storage(f);
 }
@@ -1444,7 +1435,7 @@ assert_image_whole(fixture_t *f)
 static void
 assert_objects_whole(fixture_t *f)
 {
-    run_shell(format("cd '%s' && cd layers && for i in *; do "
+    unit_shell("cd '%s' && cd layers && for i in *; do "
                      "test \"$i\" = '*' || echo \"$i  $i\"; done | "
                      "{ sha256sum --check --quiet --strict 2>/dev/null || "
                      "test -z \"$(ls)\"; } && "
@@ -1452,7 +1443,7 @@ assert_objects_whole(fixture_t *f)
                      "grep -o '\"digest\":[^\"]*\"sha256:[0-9a-f]*' | "
                      "sed 's/.*://' | "
                      "while read -r i; do test -f layers/$i || exit 1; done",
-                     f->storage_path));
+                     f->storage_path);
 }
 
 
@@ -1569,7 +1560,7 @@ make_prepared(const char *members)
 {
     char  *hash, *graph;
 
-    run_shell(format("tar -cf " TARBALL " --sort=name %s", members));
+    unit_shell("tar -cf " TARBALL " --sort=name %s", members);
 
     hash = output_of(format("sha256sum < " TARBALL));
     hash[NIXERY_HEX_LEN] = '\0';
@@ -1577,9 +1568,9 @@ make_prepared(const char *members)
     graph = output_of(format("sed 's/,{\"path\":\"%s.*//; s/.*\"graph\"://' "
                              RESULT, "[^\"]*-contents"));
 
-    run_shell(format("echo '{\"runtimeGraph\":{\"graph\":%s]},\"symlinkLayer\":"
+    unit_shell("echo '{\"runtimeGraph\":{\"graph\":%s]},\"symlinkLayer\":"
                      "{\"path\":\"" TARBALL "\",\"tarHash\":\"%s\",\"size\":'"
-                     "$(stat -c %%s " TARBALL ")'}}' > " RESULT, graph, hash));
+                     "$(stat -c %%s " TARBALL ")'}}' > " RESULT, graph, hash);
     free(graph);
 
     return hash;

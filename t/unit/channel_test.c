@@ -89,7 +89,6 @@ static void repository(void);
 static char *note(fixture_t *f);
 static void *cancel_soon(void *data);
 static void *use(void *data);
-static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 
 static char      *commit;      /* of the repository's branch and tag */
@@ -119,18 +118,18 @@ archive_with_a_repository(void **state)
 
     /* what a commit is never changes: it is not asked for again */
 
-    shell("mv '%s/html/set/archive' '%s/html/set/gone'", server.dir,
+    unit_shell("mv '%s/html/set/archive' '%s/html/set/gone'", server.dir,
           server.dir);
     opens(f, "of the commit\n");
 
     nixery_channel_close(&f->channel);
-    shell("rm -r '%s/downloads'", f->dir);
+    unit_shell("rm -r '%s/downloads'", f->dir);
 
     text = format("there is no channel \"%s\" at \"%s\"", commit, f->shown);
     no_tarball(f, NIXERY_ERROR_REF, text);
     free(text);
 
-    shell("mv '%s/html/set/gone' '%s/html/set/archive'", server.dir,
+    unit_shell("mv '%s/html/set/gone' '%s/html/set/archive'", server.dir,
           server.dir);
 
     text = format("git repository \"%s\" has no branch or tag \"none\"",
@@ -250,13 +249,13 @@ hash_of_the_tarball(void **state)
 
     nixery_channel_close(&f->channel);
     set_place(f, "/files/$channel.tar", "hash");
-    shell("rm -r '%s/downloads'", f->dir);
+    unit_shell("rm -r '%s/downloads'", f->dir);
     opens(f, "only this\n");
 
-    shell("mv '%s/html/files/hash.tar' '%s/html/files/gone'", server.dir,
+    unit_shell("mv '%s/html/files/hash.tar' '%s/html/files/gone'", server.dir,
           server.dir);
     no_revision(f, NIXERY_ERROR_REF, "there is no channel \"hash\" at \"");
-    shell("mv '%s/html/files/gone' '%s/html/files/hash.tar'", server.dir,
+    unit_shell("mv '%s/html/files/gone' '%s/html/files/hash.tar'", server.dir,
           server.dir);
 }
 
@@ -390,7 +389,7 @@ moved(void **state)
     opens(f, "before\n");
 
     nixery_channel_close(&f->channel);
-    shell("rm -r '%s/downloads'", f->dir);
+    unit_shell("rm -r '%s/downloads'", f->dir);
 
     text = format("channel \"moves\" moved from %s to sha256:",
                   f->revision.id);
@@ -471,7 +470,7 @@ hash_is_noted(void **state)
 
     /* where none can be written it is found out each time */
 
-    shell("rm '%s'; mkdir '%s'", path, path);
+    unit_shell("rm '%s'; mkdir '%s'", path, path);
     opens(f, "only this\n");
     opens(f, "only this\n");
     assert_string_equal(f->channel.hash, OTHER);
@@ -749,7 +748,7 @@ many_at_once(void **state)
         }
 
         if (k % 2) {
-            shell("rm -r '%s/downloads'", first->dir);
+            unit_shell("rm -r '%s/downloads'", first->dir);
         }
     }
 
@@ -785,7 +784,7 @@ closed_twice(void **state)
     no_revision(f, NIXERY_ERROR_REF, "there is no channel \"none\" at \"");
 
     set_prefetch(f, "exit 1");
-    shell("rm '%s'/downloads/*.nix", f->dir);
+    unit_shell("rm '%s'/downloads/*.nix", f->dir);
     (void) stpcpy(f->revision.ref, "refs/heads/x");
     (void) stpcpy(f->revision.id, "hash");
     no_tarball(f, NIXERY_ERROR_SOURCE, "can't unpack");
@@ -838,7 +837,8 @@ start_server(void **state)
     unit_write(path, "me:{PLAIN}secret\n", 0644);
     free(path);
 
-    shell("cd '%s/html' && mkdir -p files stable page moving plain/archive",
+    unit_shell("cd '%s/html'"
+               " && mkdir -p files stable page moving plain/archive",
           server.dir);
 
     server_file(&server, "files/hash.tar", "only this\n");
@@ -847,7 +847,7 @@ start_server(void **state)
     server_file(&server, "moving/nixexprs.tar", "it moves\n");
     server_file(&server, "plain/archive/stable.tar", "plain\n");
 
-    shell("head -c 100000 /dev/zero | tr '\\0' ' ' > '%s/html/page.html'",
+    unit_shell("head -c 100000 /dev/zero | tr '\\0' ' ' > '%s/html/page.html'",
           server.dir);
 
     repository();
@@ -877,7 +877,7 @@ repository(void)
 {
     char  *path;
 
-    shell("cd '%s/html' && HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 "
+    unit_shell("cd '%s/html' && HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 "
           "GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=x "
           "GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=x@example.org "
           "&& export HOME GIT_CONFIG_NOSYSTEM GIT_CONFIG_COUNT "
@@ -955,7 +955,7 @@ remove_fixture(void **state)
     nixery_channel_close(&f->channel);
     nixery_fetch_close(&f->fetch);
     nixery_error_free(&f->err);
-    shell("rm -rf '%s'", f->dir);
+    unit_shell("rm -rf '%s'", f->dir);
 
     free(f->message);
     free(f->shown);
@@ -1205,22 +1205,6 @@ use(void *data)
                      != NIXERY_OK;
 
     return NULL;
-}
-
-
-static void
-shell(const char *fmt, ...)
-{
-    char     *command;
-    va_list   args;
-
-    va_start(args, fmt);
-    assert_int_not_equal(vasprintf(&command, fmt, args), -1);
-    va_end(args);
-
-    assert_int_equal(system(command), 0);
-
-    free(command);
 }
 
 

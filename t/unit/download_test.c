@@ -59,7 +59,6 @@ static char *name(const char *dir, const char *text);
 static int exists(const char *path);
 static int count(const char *dir, const char *suffix);
 static void age(const char *path, time_t mtime);
-static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void *reader(void *data);
 static int is_whole(nixery_download_t *d);
 static void *finder(void *data);
@@ -177,7 +176,7 @@ nothing_there(void **state)
     assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
     assert_got(&d, "here\n");
 
-    shell("rm '%s/html/fleeting'", server.dir);
+    unit_shell("rm '%s/html/fleeting'", server.dir);
     assert_int_equal(nixery_download_get(&d, &err), NIXERY_DECLINED);
     assert_null(d.path);
     nixery_download_free(&d);
@@ -467,7 +466,7 @@ content_that_changed(void **state)
 
     for (i = 0; i < (int) (sizeof(commands) / sizeof(commands[0])); i++) {
         assert_int_not_equal(asprintf(&text, commands[i], path), -1);
-        shell("%s", text);
+        unit_shell("%s", text);
         free(text);
 
         assert_int_equal(nixery_download_find(&d, strrchr(path, '/') + 1, &err),
@@ -550,10 +549,10 @@ entries_of_no_use(void **state)
 
     /* a directory can't be read */
 
-    shell("rm '%s'; mkdir '%s'", entry, entry);
+    unit_shell("rm '%s'; mkdir '%s'", entry, entry);
     assert_int_equal(nixery_download_kept(&d, &err), NIXERY_DECLINED);
     nixery_download_free(&d);
-    shell("rmdir '%s'", entry);
+    unit_shell("rmdir '%s'", entry);
 
     /* the content is what it says, but what the server has is not known */
 
@@ -974,7 +973,7 @@ many_at_once(void **state)
     for (i = 1; running != 0; i++) {
         text = format("version %d\n", i % VERSIONS);
         server_file(&server, "next", text);
-        shell("mv '%s/html/next' '%s/html/moving'", server.dir, server.dir);
+        unit_shell("cd '%s/html' && mv next moving", server.dir);
         free(text);
 
         for (j = 0; j < PROCESSES; j++) {
@@ -1028,18 +1027,18 @@ places_that_cannot_be(void **state)
 
     set_up(&d, f, f->url);
     path = name(f->dir, "some bytes\n");
-    shell("mkdir -p '%s/x'", path);
+    unit_shell("mkdir -p '%s/x'", path);
     assert_no(NIXERY_ERROR_SYSTEM, ": Is a directory", &err,
               nixery_download_get(&d, &err));
-    shell("rm -r '%s'", path);
+    unit_shell("rm -r '%s'", path);
     free(path);
 
     path = entry_of(f, f->url);
-    shell("mkdir -p '%s/x'", path);
+    unit_shell("mkdir -p '%s/x'", path);
     assert_no(NIXERY_ERROR_SYSTEM, ".json\": Is a directory", &err,
               nixery_download_get(&d, &err));
     assert_null(d.path);
-    shell("rm -r '%s'", path);
+    unit_shell("rm -r '%s'", path);
     free(path);
 }
 
@@ -1089,7 +1088,7 @@ no_space(void **state)
     f = *state;
     f->url = url_of("/large");
 
-    shell("head -c 1000000 /dev/zero > '%s/html/large'", server.dir);
+    unit_shell("head -c 1000000 /dev/zero > '%s/html/large'", server.dir);
 
     assert_int_equal(mount("tmpfs", f->parent, "tmpfs", 0, "size=64k"), 0);
     set_up(&d, f, f->url);
@@ -1169,7 +1168,7 @@ no_secrets_on_the_disk(void **state)
     assert_int_equal(nixery_download_get(&d, &err), NIXERY_OK);
     assert_got(&d, "some bytes\n");
 
-    shell("! { find '%s'; cat '%s'/*; } | grep secret", f->dir, f->dir);
+    unit_shell("! { find '%s'; cat '%s'/*; } | grep secret", f->dir, f->dir);
 }
 
 
@@ -1232,7 +1231,7 @@ remove_fixture(void **state)
 
     f = *state;
 
-    shell("rm -rf '%s'", f->parent);
+    unit_shell("rm -rf '%s'", f->parent);
 
     free((char *) f->url);
     free(f->dir);
@@ -1408,22 +1407,6 @@ age(const char *path, time_t mtime)
 }
 
 
-static void
-shell(const char *fmt, ...)
-{
-    char     *command;
-    va_list   args;
-
-    va_start(args, fmt);
-    assert_int_not_equal(vasprintf(&command, fmt, args), -1);
-    va_end(args);
-
-    assert_int_equal(system(command), 0);
-
-    free(command);
-}
-
-
 static void *
 reader(void *data)
 {
@@ -1501,7 +1484,7 @@ finder(void *data)
 static void
 remove_doomed(void)
 {
-    shell("rm -rf '%s'", doomed);
+    unit_shell("rm -rf '%s'", doomed);
 }
 
 

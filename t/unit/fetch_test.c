@@ -225,7 +225,6 @@ make_fixture(void **state)
 static int
 remove_fixture(void **state)
 {
-    char       *command;
     fixture_t  *f;
 
     f = *state;
@@ -233,9 +232,7 @@ remove_fixture(void **state)
 
     closes(f);
 
-    command = format("rm -rf '%s'", f->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    unit_shell("rm -rf '%s'", f->dir);
 
     free(f->odd);
     free(f->work);

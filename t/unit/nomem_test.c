@@ -589,7 +589,6 @@ make_fixture(void **state)
 static int
 remove_fixture(void **state)
 {
-    char       *command;
     fixture_t  *f;
 
     f = *state;
@@ -598,9 +597,7 @@ remove_fixture(void **state)
 
     atomic_store(&fails_at, 0);
 
-    command = format("rm -rf '%s'", f->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    unit_shell("rm -rf '%s'", f->dir);
 
     nixery_error_free(&f->err);
     free(f->wipe);

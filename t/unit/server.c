@@ -50,9 +50,7 @@ server_init(server_t *s)
 void
 server_certificate(server_t *s, const char *names)
 {
-    char  *command;
-
-    command = format(
+    unit_shell(
         "cd '%s/tls'; { set -e; "
         "new='openssl req -x509 -batch -nodes -newkey ec "
         "-pkeyopt ec_paramgen_curve:prime256v1'; "
@@ -63,10 +61,6 @@ server_certificate(server_t *s, const char *names)
         "-keyout server.key -out server.pem; } >log 2>&1 "
         "|| { cat log; exit 1; }",
         s->dir, names);
-
-    assert_int_equal(system(command), 0);
-
-    free(command);
 }
 
 
@@ -148,16 +142,13 @@ server_start(server_t *s, const char *text)
 void
 server_stop(server_t *s)
 {
-    int    i, status;
-    char  *command;
+    int  i, status;
 
     assert_int_equal(kill(s->pid, SIGTERM), 0);
     assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
 
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        command = format("cat %s/error.log >&2", s->dir);
-        (void) system(command);
-        free(command);
+        unit_shell("cat '%s/error.log' >&2", s->dir);
         fail_msg("nginx ended with %d", status);
     }
 
@@ -165,10 +156,7 @@ server_stop(server_t *s)
         (void) close(s->fd[i]);
     }
 
-    command = format("rm -rf '%s'", s->dir);
-    assert_int_equal(system(command), 0);
-
-    free(command);
+    unit_shell("rm -rf '%s'", s->dir);
     free(s->dir);
 }
 

@@ -91,6 +91,22 @@ format(const char *fmt, ...)
 
 
 void
+unit_shell(const char *fmt, ...)
+{
+    char     *command;
+    va_list   args;
+
+    va_start(args, fmt);
+    assert_int_not_equal(vasprintf(&command, fmt, args), -1);
+    va_end(args);
+
+    assert_int_equal(system(command), 0);
+
+    free(command);
+}
+
+
+void
 unit_write(const char *path, const char *text, mode_t mode)
 {
     FILE  *fp;

@@ -34,6 +34,9 @@ int unit_descriptors(void);
 /* As asprintf(); malloc'ed. */
 char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Runs a command of the shell, which must not fail. */
+void unit_shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* A new file in place of what is there. */
 void unit_write(const char *path, const char *text, mode_t mode);
 
