@@ -36,7 +36,7 @@ use constant {
     WRONG => 'planted-mistake',
 };
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('fcgiwrap')->plan(89);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('fcgiwrap')->plan(90);
 
 prepare($t);
 
@@ -350,6 +350,7 @@ my $said = qx($Test::Nginx::NGINX -t -p '$d/' -c nginx.conf -e error.log 2>&1);
 like($said, qr/test is successful/, 'nginx -t');
 
 $t->stop();
+isnt(planted($t->read_file('nginx.conf')), '', 'secrets are seen');
 is(planted($said), '', 'nginx -t, what it says');
 is(files($d), '', 'files');
 
