@@ -127,21 +127,30 @@ my %storage = (
 my @storage = map { taken($_, $storage{$_}, 'storage') }
               qw(NIXERY_STORAGE_BACKEND STORAGE_PATH);
 
-my %rest = (NIX_BUILDER => "$d/builder/builder.nix", NIX_TIMEOUT => 60);
+my %rest = (NIX_BUILDER => "$d/builder/builder.nix", NIX_TIMEOUT => 60,
+            NIX_POPULARITY_URL => 'https://127.0.0.1/x.json');
 my @rest = (taken('NIX_BUILDER', "$d/builder/builder.nix", 'builder'),
-            taken('NIX_TIMEOUT', 60, 'build_timeout'));
+            taken('NIX_TIMEOUT', 60, 'build_timeout'),
+            taken('NIX_POPULARITY_URL', 'https://127.0.0.1/x.json',
+                  'popularity'));
 
 my %nonsense = (
     NIXERY_CHANNEL => '../x', NIXERY_PKGS_REPO => 'x', NIXERY_PKGS_PATH => 'x',
     NIX_BUILDER => 'x', NIX_TIMEOUT => 'x', NIXERY_STORAGE_BACKEND => 'x',
-    STORAGE_PATH => "$d/none/x",
+    STORAGE_PATH => "$d/none/x", NIX_POPULARITY_URL => 'ftp://x',
 );
+
+my $none = '"nixery_popularity" is not used, until this is mended: '
+    . qq{can't open "$d/none": No such file or directory};
 
 my $root = $> == 0;
 my $user = ($ENV{TEST_NGINX_GLOBALS} // '') =~ /\buser\s+([^\s;]+)/
     ? $1 : 'nobody';
 my $absent = ($root ? ", user \"$user\"" : '')
     . ' (2: No such file or directory)';
+
+$t->write_file('table.json', '{ }');
+chmod(0644, "$d/table.json");
 
 # environment, locations, what is said, name, http
 
@@ -164,6 +173,12 @@ my @cases = (
     [{NIX_TIMEOUT => 60}, [without($t)], [$rest[1]], 'NIX_TIMEOUT'],
     [{NIX_TIMEOUT => '1h'}, [without($t)],
      [taken('NIX_TIMEOUT', '1h', 'build_timeout')], 'NIX_TIMEOUT with a unit'],
+    [{NIX_POPULARITY_URL => $rest{NIX_POPULARITY_URL}}, [without($t)],
+     [$rest[2]], 'NIX_POPULARITY_URL'],
+    (map { [{NIX_POPULARITY_URL => $_}, [without($t)],
+            [taken('NIX_POPULARITY_URL', $_, 'popularity')],
+            "NIX_POPULARITY_URL, $_"] }
+     'http://127.0.0.1:1', "$d/table.json", 'table.json', 'off'),
     [{%storage}, [without($t, 'storage')], [@storage], 'STORAGE_PATH'],
 
     # together
@@ -179,7 +194,8 @@ my @cases = (
      [$packages[0], unused('NIXERY_PKGS_PATH', 'NIXERY_CHANNEL')],
      'a channel before a path'],
     [{%nonsense, NIXERY_CHANNEL => 'x'},
-     [nixery($t, packages => undef, build_timeout => '1m')],
+     [nixery($t, packages => undef, build_timeout => '1m',
+             popularity => 'off')],
      [taken('NIXERY_CHANNEL', 'x', 'packages'),
       unused('NIXERY_PKGS_REPO', 'NIXERY_CHANNEL'),
       unused('NIXERY_PKGS_PATH', 'NIXERY_CHANNEL')],
@@ -187,12 +203,19 @@ my @cases = (
 
     # against directives
 
-    [{%nonsense}, [nixery($t, build_timeout => '1m')], [], 'directives win'],
+    [{%nonsense}, [nixery($t, build_timeout => '1m', popularity => 'off')],
+     [], 'directives win'],
+    (map { [{NIX_POPULARITY_URL => $_->[0]},
+            [nixery($t, popularity => $_->[1])], [],
+            "NIX_POPULARITY_URL, \"nixery_popularity $_->[1]\" wins"] }
+     ['https://127.0.0.1/x.json', 'off'], ["$d/none", 'off'],
+     ['ftp://x', "$d/table.json"], ["$d/none", 'http://127.0.0.1:1/y']),
     [{%nonsense},
      [without($t, qw(packages storage builder))], [],
      'directives of http win',
      "nixery_packages path $d/packages; nixery_builder $rest{NIX_BUILDER};"
-     . "nixery_storage directory $d/storage; nixery_build_timeout 1m;"],
+     . "nixery_storage directory $d/storage; nixery_build_timeout 1m;"
+     . 'nixery_popularity off;'],
     [{%packages, %storage, %rest}, ['nixery;'],
      [$packages[0], unused('NIXERY_PKGS_REPO', 'NIXERY_CHANNEL'),
       unused('NIXERY_PKGS_PATH', 'NIXERY_CHANNEL'), @rest, @storage],
@@ -209,6 +232,10 @@ my @cases = (
     [{NIXERY_PKGS_PATH => "$d/packages", NIX_TIMEOUT => 60},
      [without($t, 'packages'), nixery($t, build_timeout => '1m')],
      [$packages[2], $rest[1]], 'a location beside one with directives'],
+    [{NIX_POPULARITY_URL => "$d/none"},
+     [without($t), nixery($t, popularity => "$d/table.json")],
+     [taken('NIX_POPULARITY_URL', "$d/none", 'popularity'),
+      "$none ENV NIX_POPULARITY_URL"], 'a location beside one with a table'],
 
     # empty is not set
 
@@ -256,6 +283,17 @@ my @cases = (
     [{NIX_TIMEOUT => 0}, [without($t)],
      ['a build must have a time limit, "nixery_build_timeout" cannot be 0 '
       . 'ENV NIX_TIMEOUT'], 'NIX_TIMEOUT, 0'],
+    (map { [{NIX_POPULARITY_URL => $_->[0]}, [without($t)],
+            ["invalid URL in \"nixery_popularity\": $_->[1] "
+             . 'ENV NIX_POPULARITY_URL'], "NIX_POPULARITY_URL, $_->[0]"] }
+     ['ftp://127.0.0.1/x', 'its protocol is not one of: https http'],
+     ['file:///x', 'its protocol is not one of: https http'],
+     ['://', 'its protocol is not one of: https http'],
+     ['https:///x', 'it has no host'],
+     ['https://127.0.0.1/a b', 'its byte 20 can\'t stand in a URL, %20 can']),
+    [{NIX_POPULARITY_URL => "$d/none"}, [without($t)],
+     [taken('NIX_POPULARITY_URL', "$d/none", 'popularity'),
+      "$none ENV NIX_POPULARITY_URL"], 'NIX_POPULARITY_URL that is not there'],
     (map { [{%storage, NIXERY_STORAGE_BACKEND => $_}, [without($t, 'storage')],
             [qq{NIXERY_STORAGE_BACKEND="$_" does not work yet, }
              . '"filesystem" does HERE'], "NIXERY_STORAGE_BACKEND, $_"] }
@@ -278,13 +316,13 @@ my @cases = (
      'STORAGE_PATH that can\'t be made'],
 );
 
-$t->plan(@cases + 48);
+$t->plan(@cases + 53);
 
 for my $case (@cases) {
     my ($env, $locations, $lines, $name, $http) = @$case;
 
-    my $end = @$lines && $lines->[-1] !~ /environment|come from/ ? 'failed'
-                                                                : 'successful';
+    my $end = @$lines && $lines->[-1] !~ /environment|come from|until this is/
+        ? 'failed' : 'successful';
 
     is(checked($t, $env, $locations, $http), join("\n", @$lines, $end), $name);
 }
@@ -312,6 +350,20 @@ is(checked($t, {"NIXERY_$_->[0]" => 'https://me:planted@127.0.0.1/x'},
    qq{"nixery_packages $_->[1]" takes no URL, "nixery_packages git" does }
    . "ENV NIXERY_$_->[0]\nfailed", "nor where a URL is wrong, $_->[1]")
     for ['CHANNEL', 'channel'], ['PKGS_PATH', 'path'];
+
+$shown = taken('NIX_POPULARITY_URL', 'https://127.0.0.1/x', 'popularity');
+
+is(checked($t, {NIX_POPULARITY_URL => $_}, [without($t)]),
+   "$shown\nsuccessful", 'nor what is secret in the URL of a table')
+    for 'https://me:planted@127.0.0.1/x', 'https://planted@127.0.0.1/x',
+        'https://127.0.0.1/x?token=planted';
+is(checked($t, {NIX_POPULARITY_URL => "$_->[0]://me:planted\@$_->[1]/x?planted"},
+           [without($t)]),
+   "invalid URL in \"nixery_popularity\": $_->[2] ENV NIX_POPULARITY_URL\n"
+   . 'failed', "nor where it can't be one: $_->[2]")
+    for ['ftp', '127.0.0.1', 'its protocol is not one of: https http'],
+        ['https', '', 'it has no host'];
+
 like(checked($t, {NIXERY_PKGS_REPO => 'file:///x', PATH => "$d/none"},
              [without($t, 'packages')]),
      qr/^no program "git" in PATH.* ENV NIXERY_PKGS_REPO\nfailed\z/m,

@@ -40,7 +40,8 @@ sub prepare {
     my $d = $t->testdir();
 
     # a person's own would stand in for what a test leaves out
-    delete @ENV{grep { /^(NIXERY_|NIX_(BUILDER|TIMEOUT)$|STORAGE_PATH$)/ }
+    delete @ENV{grep { /^(NIXERY_|STORAGE_PATH$)
+                          |^NIX_(BUILDER|TIMEOUT|POPULARITY_URL)$/x }
                 keys %ENV};
 
     chmod(0755, $d);
