@@ -45,7 +45,7 @@ my %main = (
     coreutils => [['sha256sum', $sha256, $text],
                   ['/usr/bin/env sort', qr/^one\nthree\ntwo$/, $text]],
     cowsay => [['cowsay moo', qr/< moo >.*\(oo\)/s]],
-    cpio => [['cpio -o -H newc', qr/^070701.*TRAILER/s, "/bin/cpio\n"]],
+    cpio => [['cpio -o -H newc', qr/^070701.*TRAILER/ms, "/bin/cpio\n"]],
     curl => [['curl -s file:///etc/protocols', qr/^tcp\s+6/m]],
     dash => [['dash -c echo~$((6*7))', qr/^42$/]],
     diffutils => [['diff -s /bin/diff /bin/diff', qr/identical/],
