@@ -16,8 +16,7 @@
 #include "nixery_sha256.h"
 
 
-#define NIXERY_RECORD_MAX  4096                  /* bytes */
-#define NIXERY_SIZE_MAX    9007199254740992.0    /* 2^53: doubles are exact */
+#define NIXERY_RECORD_MAX  4096   /* bytes */
 
 
 typedef char  nixery_hex_t[NIXERY_HEX_LEN + 1];
@@ -429,7 +428,7 @@ nixery_record_size(const cJSON *json, const char *name, uint64_t *size)
     item = cJSON_GetObjectItemCaseSensitive(json, name);
 
     if (!cJSON_IsNumber(item) || item->valuedouble < 1
-        || item->valuedouble > NIXERY_SIZE_MAX)
+        || item->valuedouble > NIXERY_JSON_WHOLE_MAX)
     {
         return NIXERY_DECLINED;
     }

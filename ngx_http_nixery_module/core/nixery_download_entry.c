@@ -22,7 +22,6 @@
 #define NIXERY_ENTRY_SUFFIX   ".json"
 #define NIXERY_ENTRY_MAX      4096        /* bytes */
 #define NIXERY_ETAG_MAX       1024
-#define NIXERY_SIZE_MAX       0x1p53      /* whole in a double */
 
 
 typedef struct {
@@ -228,7 +227,7 @@ nixery_entry_parse(cJSON *json, nixery_entry_t *entry)
     if (!cJSON_IsString(sha256)
         || !nixery_download_name_valid(sha256->valuestring, "")
         || !cJSON_IsNumber(size) || size->valuedouble < 0
-        || size->valuedouble > NIXERY_SIZE_MAX)
+        || size->valuedouble > NIXERY_JSON_WHOLE_MAX)
     {
         return NIXERY_DECLINED;
     }

@@ -14,6 +14,7 @@
 
 #define NIXERY_JSON_DEPTH_MAX  64
 #define NIXERY_JSON_NODES_MAX  4000000
+#define NIXERY_JSON_WHOLE_MAX  9007199254740992.0   /* 2^53: exact as double */
 
 
 /*

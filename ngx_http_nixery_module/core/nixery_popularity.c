@@ -15,8 +15,7 @@
 #include "nixery_sha256.h"
 
 
-#define NIXERY_POPULARITY_HASH_LEN   33                   /* and the "-" */
-#define NIXERY_POPULARITY_COUNT_MAX  9007199254740992.0   /* 2^53 */
+#define NIXERY_POPULARITY_HASH_LEN  33   /* and the "-" */
 
 
 typedef struct {
@@ -272,13 +271,13 @@ nixery_popularity_fill(nixery_popularity_t *popularity, const cJSON *json,
         count = item->valuedouble;
 
         if (!cJSON_IsNumber(item)
-            || !(count >= 0 && count <= NIXERY_POPULARITY_COUNT_MAX)
+            || !(count >= 0 && count <= NIXERY_JSON_WHOLE_MAX)
             || (double) (uint64_t) count != count)
         {
             return nixery_error_set(err, NIXERY_ERROR_RESULT,
                                     "%s has a count of \"%.64s\" that is not a"
                                     " whole number from 0 to %.0f", what,
-                                    item->string, NIXERY_POPULARITY_COUNT_MAX);
+                                    item->string, NIXERY_JSON_WHOLE_MAX);
         }
 
         size += strlen(item->string);

@@ -4,12 +4,12 @@
  */
 
 
+#include "nixery_json.h"
 #include "nixery_nix.h"
 #include "nixery_result_form.h"
 
 
 #define NIXERY_RESULT_NODES_MAX  100000
-#define NIXERY_RESULT_SIZE_MAX   9007199254740992.0   /* 2^53 */
 
 
 static int nixery_result_node(nixery_node_t *node, const cJSON *item,
@@ -186,7 +186,7 @@ nixery_result_size(const cJSON *item, const char *key, uint64_t *size,
 
     n = cJSON_IsNumber(item) ? item->valuedouble : -1;
 
-    if (n < 0 || n > NIXERY_RESULT_SIZE_MAX || n != (double) (uint64_t) n) {
+    if (n < 0 || n > NIXERY_JSON_WHOLE_MAX || n != (double) (uint64_t) n) {
         return nixery_result_bad(err, "\"%s\" of \"%s\" is not a size in bytes",
                                  key, what);
     }
