@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 
 
 #define NIXERY_OK           0
@@ -46,6 +47,19 @@ static inline int
 nixery_in_store(const char *path)
 {
     return strncmp(path, NIXERY_STORE "/", sizeof(NIXERY_STORE)) == 0;
+}
+
+
+/* Milliseconds of the monotonic clock; async-signal-safe. */
+
+static inline uint64_t
+nixery_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
 }
 
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include "nixery_git.h"
 #include "nixery_text.h"
@@ -27,17 +26,6 @@ static int nixery_env_make(const nixery_fetch_t *fetch, nixery_env_t *env);
 static int nixery_env_add(nixery_env_t *env, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 static int nixery_fetch_uses_git(const nixery_source_t *source);
-
-
-uint64_t
-nixery_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
-}
 
 
 int

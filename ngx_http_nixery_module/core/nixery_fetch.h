@@ -24,9 +24,6 @@ struct nixery_fetch_s {
 };
 
 
-/* Milliseconds of the monotonic clock. */
-uint64_t nixery_now(void);
-
 /* The value of a variable in a list of NAME=VALUE, or NULL. */
 const char *nixery_env_get(char *const *env, const char *name);
 

@@ -151,7 +151,7 @@ nixery_http_open(nixery_http_call_t *call)
     http = call->http;
 
     if (http->timeout != 0) {
-        call->deadline = nixery_http_now() + http->timeout;
+        call->deadline = nixery_now() + http->timeout;
     }
 
     (void) pthread_once(&nixery_http_once, nixery_http_init);

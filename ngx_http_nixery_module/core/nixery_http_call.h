@@ -46,8 +46,5 @@ int nixery_http_target(nixery_http_call_t *call);
 /* Sets an error with call->reason. */
 int nixery_http_error(nixery_http_call_t *call, nixery_error_e kind);
 
-/* milliseconds */
-uint64_t nixery_http_now(void);
-
 
 #endif /* _NIXERY_HTTP_CALL_H_INCLUDED_ */

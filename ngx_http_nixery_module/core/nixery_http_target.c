@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <strings.h>
-#include <time.h>
 #include "nixery_http_call.h"
 
 
@@ -85,7 +84,7 @@ nixery_http_target(nixery_http_call_t *call)
     timeout = 0;
 
     if (call->deadline != 0) {
-        now = nixery_http_now();
+        now = nixery_now();
 
         /* 0 would be no limit */
         timeout = call->deadline <= now             ? 1
@@ -102,17 +101,6 @@ nixery_http_target(nixery_http_call_t *call)
     curl_free(url);
 
     return bad ? nixery_error_nomem(call->err) : nixery_http_proxy(call);
-}
-
-
-uint64_t
-nixery_http_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 

@@ -5,7 +5,6 @@
 
 
 #include <errno.h>
-#include <time.h>
 #include "nixery_download.h"
 #include "nixery_popularity_source.h"
 
@@ -27,7 +26,6 @@ static nixery_popularity_t *nixery_popularity_take(
     nixery_error_t *err);
 static void nixery_popularity_warn(nixery_popularity_source_t *source,
     nixery_error_t *err);
-static uint64_t nixery_popularity_now(void);
 
 
 void
@@ -73,7 +71,7 @@ nixery_popularity_refresh(nixery_popularity_source_t *source,
     }
 
     if (source->busy
-        || (source->url != NULL && nixery_popularity_now() < source->next))
+        || (source->url != NULL && nixery_now() < source->next))
     {
         table = nixery_popularity_share(source->table);
         (void) pthread_mutex_unlock(&source->lock);
@@ -235,7 +233,7 @@ nixery_popularity_from_url(nixery_popularity_source_t *source,
     /* the next one has to ask where this was canceled */
 
     if (err->kind != NIXERY_ERROR_CANCELED) {
-        source->next = nixery_popularity_now() + source->interval;
+        source->next = nixery_now() + source->interval;
     }
 
     return table;
@@ -285,15 +283,4 @@ nixery_popularity_warn(nixery_popularity_source_t *source,
 
     source->warned = strdup(err->message);
     source->warned_kind = err->kind;
-}
-
-
-static uint64_t
-nixery_popularity_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "nixery_supervisor.h"
 
@@ -40,7 +39,6 @@ static void nixery_supervisor_wait(const nixery_process_t *p,
 static void nixery_supervisor_sweep(pid_t group);
 static int nixery_supervisor_kill_children(void);
 static void nixery_supervisor_report(int fd, nixery_report_t *r);
-static uint64_t nixery_supervisor_now(void);
 
 
 void
@@ -272,7 +270,7 @@ nixery_supervisor_wait(const nixery_process_t *p, nixery_report_t *r)
     pfd[1].events = POLLIN;
 
     killing = 0;
-    deadline = p->timeout ? nixery_supervisor_now() + p->timeout : UINT64_MAX;
+    deadline = p->timeout ? nixery_now() + p->timeout : UINT64_MAX;
 
     for ( ;; ) {
         rc = waitpid(r->pid, &r->status, WNOHANG);
@@ -281,7 +279,7 @@ nixery_supervisor_wait(const nixery_process_t *p, nixery_report_t *r)
             return;
         }
 
-        now = nixery_supervisor_now();
+        now = nixery_now();
 
         if (now >= deadline) {
             if (killing) {
@@ -312,7 +310,7 @@ nixery_supervisor_wait(const nixery_process_t *p, nixery_report_t *r)
             pfd[0].fd = -1;
             pfd[0].revents = 0;
             (void) kill(-r->pid, SIGTERM);
-            deadline = nixery_supervisor_now() + p->grace;
+            deadline = nixery_now() + p->grace;
         }
     }
 }
@@ -392,15 +390,4 @@ nixery_supervisor_report(int fd, nixery_report_t *r)
     do {
         n = write(fd, r, sizeof(nixery_report_t));
     } while (n == -1 && errno == EINTR);
-}
-
-
-static uint64_t
-nixery_supervisor_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
 }
