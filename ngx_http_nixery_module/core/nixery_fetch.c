@@ -37,6 +37,8 @@ nixery_fetch_open(nixery_fetch_t *fetch, nixery_error_t *err)
 
     memset(&env, 0, sizeof(nixery_env_t));
 
+    fetch->git = nixery_fetch_uses_git(fetch->nix->source);
+
     rc = nixery_env_make(fetch, &env);
 
     fetch->env = env.env;
@@ -54,7 +56,7 @@ nixery_fetch_open(nixery_fetch_t *fetch, nixery_error_t *err)
 
     free(home);
 
-    if (rc == NIXERY_OK && nixery_fetch_uses_git(fetch->nix->source)) {
+    if (rc == NIXERY_OK && fetch->git) {
         rc = nixery_git_config(fetch, err);
     }
 
@@ -167,7 +169,7 @@ nixery_env_make(const nixery_fetch_t *fetch, nixery_env_t *env)
         return NIXERY_ERROR;
     }
 
-    if (!nixery_fetch_uses_git(nix->source)) {
+    if (!fetch->git) {
         return NIXERY_OK;
     }
 

@@ -21,6 +21,7 @@ struct nixery_fetch_s {
     uint64_t              deadline;   /* ms of the monotonic clock */
     nixery_cancel_t      *cancel;
     char                **env;        /* made by nixery_fetch_open() */
+    unsigned              git:1;      /* it may be run, and is configured */
 };
 
 
